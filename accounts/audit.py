@@ -1,0 +1,34 @@
+"""The one way to write an audit event."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.db import models
+
+from accounts.caller import Caller
+from accounts.models import AuditEvent, User
+
+
+def record(
+    action: str,
+    *,
+    by: Caller | User | None,
+    target: models.Model | None = None,
+    status: AuditEvent.Status = AuditEvent.Status.SUCCESS,
+    ip: str | None = None,
+    **metadata: Any,
+) -> AuditEvent:
+    """Write that `by` did `action` to `target`, inside the caller's transaction. `metadata` must hold no secret."""
+    actor_id: UUID | None = by.pk if by is not None else None
+    return AuditEvent.objects.create(
+        actor_id=actor_id,
+        actor_email=by.email if by is not None else "",
+        action=action,
+        target_type=target._meta.label_lower if target is not None else "",
+        target_id=str(target.pk) if target is not None else "",
+        status=status,
+        ip=ip or (by.ip if isinstance(by, Caller) else None),
+        metadata=metadata,
+    )

@@ -1,0 +1,8 @@
+from celery import shared_task
+
+from analytics import services
+
+
+@shared_task(name="analytics.tasks.rollup_usage")
+def rollup_usage() -> None:
+    services.roll_up()

@@ -1,0 +1,176 @@
+"""The one error shape, and the one table that turns domain errors into answers.
+
+`{"error": {"message", "type", "param", "code"}}` is what OpenAI's clients parse, so both surfaces speak it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from django.core.exceptions import BadRequest, PermissionDenied, RequestDataTooBig
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils import timezone
+from django_ratelimit.exceptions import Ratelimited
+from rest_framework import exceptions as drf
+from rest_framework.response import Response
+
+from accounts.exceptions import Conflict, DomainError, InvalidInput, NotAllowed, NotAuthenticated, NotFound
+from inference.exceptions import BodyTooLarge, UpstreamError, UpstreamRefused
+from quotas.exceptions import IdempotencyMismatch, QuotaExceeded
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An error answer before it is bytes."""
+
+    status: int
+    type: str
+    code: str
+    message: str
+    param: str | None = None
+    errors: tuple[Mapping[str, str | None], ...] = ()
+    headers: Mapping[str, str] | None = None
+
+    def body(self) -> dict[str, Any]:
+        error: dict[str, Any] = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+        if self.errors:
+            error["errors"] = list(self.errors)
+        return {"error": error}
+
+    def response(self) -> HttpResponse:
+        return HttpResponse(
+            orjson.dumps(self.body()), status=self.status, content_type="application/json", headers=self.headers
+        )
+
+
+# The first class that an error is an instance of decides.
+DOMAIN_ERRORS: tuple[tuple[type[DomainError], int, str], ...] = (
+    (QuotaExceeded, 429, "insufficient_quota"),
+    (NotAuthenticated, 401, "authentication_error"),
+    (NotAllowed, 403, "permission_error"),
+    (NotFound, 404, "not_found_error"),
+    (IdempotencyMismatch, 422, "invalid_request_error"),
+    (Conflict, 409, "conflict_error"),
+    (BodyTooLarge, 413, "invalid_request_error"),
+    (InvalidInput, 400, "invalid_request_error"),
+    (UpstreamError, 502, "api_error"),
+    (DomainError, 400, "invalid_request_error"),
+)
+
+TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    409: "conflict_error",
+    429: "rate_limit_error",
+}
+
+CODES = {400: "bad_request", 403: "permission_denied", 404: "not_found", 405: "method_not_allowed"}
+
+
+def failure_of(error: Exception) -> Failure | None:
+    """How `error` is answered; None if it is none of the errors that were foreseen."""
+    if isinstance(error, UpstreamRefused):
+        return Failure(
+            error.status, TYPES.get(error.status, "invalid_request_error"), error.code, str(error), error.param
+        )
+    if isinstance(error, DomainError):
+        status, type_ = next((status, type_) for cls, status, type_ in DOMAIN_ERRORS if isinstance(error, cls))
+        return Failure(status, type_, error.code, str(error), error.param, headers=_headers(error))
+    if isinstance(error, Ratelimited):
+        return Failure(
+            429, "rate_limit_error", "rate_limit_exceeded", "Too many requests.", headers={"Retry-After": "60"}
+        )
+    if isinstance(error, drf.APIException):
+        return _failure_of_drf(error)
+    if isinstance(error, Http404):
+        return Failure(404, "not_found_error", "not_found", "There is nothing at this address.")
+    if isinstance(error, PermissionDenied):
+        return Failure(403, "permission_error", "permission_denied", "This credential may not do that.")
+    if isinstance(error, RequestDataTooBig):
+        return failure_of(BodyTooLarge())
+    if isinstance(error, BadRequest):
+        return Failure(400, "invalid_request_error", "bad_request", str(error) or "The request cannot be read.")
+    return None
+
+
+def exception_handler(error: Exception, _context: Mapping[str, Any]) -> Response | None:
+    """DRF's side; what it does not know goes on to Django, and so to `server_error`."""
+    failure = failure_of(error)
+    if failure is None:
+        return None
+    return Response(failure.body(), status=failure.status, headers=dict(failure.headers or {}))
+
+
+INTERNAL = Failure(500, "api_error", "internal_error", "Something went wrong on our side. The request id names it.")
+METHOD_NOT_ALLOWED = Failure(405, TYPES[400], CODES[405], "This address does not take that method.")
+
+
+def _headers(error: DomainError) -> dict[str, str] | None:
+    if isinstance(error, QuotaExceeded):
+        headers = {"x-should-retry": "false"}
+        if error.resets_at is not None:
+            headers["x-quota-reset"] = error.resets_at.isoformat().replace("+00:00", "Z")
+            headers["Retry-After"] = str(max(1, int((error.resets_at - timezone.now()).total_seconds()) + 1))
+        return headers
+    if isinstance(error, NotAuthenticated):
+        return {"WWW-Authenticate": 'Bearer realm="mainstay"'}
+    return None
+
+
+def _failure_of_drf(error: drf.APIException) -> Failure:
+    type_ = TYPES.get(error.status_code, "invalid_request_error" if error.status_code < 500 else "api_error")
+    headers: dict[str, str] = {}
+    if isinstance(error, drf.MethodNotAllowed | drf.NotAuthenticated | drf.AuthenticationFailed):
+        headers = {"WWW-Authenticate": 'Bearer realm="mainstay"'} if error.status_code == 401 else {}
+    if isinstance(error, drf.ValidationError):
+        errors = tuple(_validation_errors(error.detail))
+        first = errors[0]
+        return Failure(400, type_, str(first["code"]), str(first["message"]), first["param"], errors)
+    code = error.get_codes()
+    if isinstance(error, drf.NotAuthenticated):
+        code = "missing_credentials"
+    return Failure(error.status_code, type_, str(code), str(error.detail), headers=headers)
+
+
+def _validation_errors(detail: Any, path: str = "") -> Iterator[dict[str, str | None]]:
+    if isinstance(detail, Mapping):
+        for name, value in detail.items():
+            name = "" if name == "non_field_errors" else str(name)
+            yield from _validation_errors(value, ".".join(filter(None, (path, name))))
+    elif isinstance(detail, list):
+        for index, value in enumerate(detail):
+            nested = f"{path}.{index}" if isinstance(value, Mapping) else path
+            yield from _validation_errors(value, nested)
+    else:
+        yield {"param": path or None, "message": str(detail), "code": getattr(detail, "code", "invalid")}
+
+
+# Django's own error handlers (config/urls.py): pages for people at the admin, the one shape for everybody else.
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return _page_or_json(request, Failure(400, TYPES[400], CODES[400], "The request cannot be read."))
+
+
+def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return _page_or_json(request, Failure(403, TYPES[403], CODES[403], "You may not do that."))
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return _page_or_json(request, Failure(404, TYPES[404], CODES[404], "There is nothing at this address."))
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    return _page_or_json(request, INTERNAL)
+
+
+def _page_or_json(request: HttpRequest, failure: Failure) -> HttpResponse:
+    if request.path.startswith("/admin"):
+        return render(request, "error.html", {"failure": failure}, status=failure.status)
+    return failure.response()

@@ -1,0 +1,74 @@
+"""Whether this process is alive, and whether it can serve."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import orjson
+import redis
+from django.conf import settings
+from django.db import DatabaseError, connection
+from django.db.migrations.executor import MigrationExecutor
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+
+from accounts.caller import redis_client
+
+
+def alive(_request: HttpRequest) -> HttpResponse:
+    return _json({"status": "ok"}, 200)
+
+
+def ready(_request: HttpRequest) -> HttpResponse:
+    """200 if the database, Redis and the migrations are as they must be, else 503; says which."""
+    checks = {name: _says(check) for name, check in CHECKS.items()}
+    healthy = all(answer == "ok" for answer in checks.values())
+    return _json({"status": "ok" if healthy else "unavailable", "checks": checks}, 200 if healthy else 503)
+
+
+def front_door(_request: HttpRequest) -> HttpResponse:
+    return HttpResponseRedirect("/admin/")
+
+
+def unapplied_migrations() -> list[str]:
+    executor = MigrationExecutor(connection)
+    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    return [f"{migration.app_label}.{migration.name}" for migration, _backwards in plan]
+
+
+def _database() -> str:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    return "ok"
+
+
+def _redis() -> str:
+    redis_client().ping()
+    return "ok"
+
+
+def _migrations() -> str:
+    return f"unapplied: {len(missing)}" if (missing := unapplied_migrations()) else "ok"
+
+
+CHECKS: dict[str, Callable[[], str]] = {"database": _database, "redis": _redis, "migrations": _migrations}
+
+
+def _says(check: Callable[[], str]) -> str:
+    try:
+        return check()
+    except (DatabaseError, redis.RedisError) as error:
+        return type(error).__name__
+
+
+def default_secrets() -> list[str]:
+    """The names of the secrets that still have the value that is printed in the source."""
+    insecure = {settings.INSECURE_SECRET, settings.INSECURE_ENCRYPTION_KEY}
+    return [
+        name
+        for name in ("SECRET_KEY", "JWT_SECRET_KEY", "FIELD_ENCRYPTION_KEYS")
+        if insecure & set([value] if isinstance(value := getattr(settings, name), str) else value)
+    ]
+
+
+def _json(value: object, status: int) -> HttpResponse:
+    return HttpResponse(orjson.dumps(value), status=status, content_type="application/json")

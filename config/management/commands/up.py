@@ -1,0 +1,132 @@
+"""manage.py up"""
+
+import os
+import sys
+import time
+from typing import Any
+
+import psycopg
+from django.conf import settings
+from django.core.management import call_command
+from django.core.management.base import BaseCommand
+from django.db import DatabaseError, connections
+from django.db.backends.postgresql.base import DatabaseWrapper as PostgresConnection
+from django.db.migrations.executor import MigrationExecutor
+
+from config import firstdata
+from config.embedded import credentials, parts
+from config.embedded.command import CommandPart
+from config.embedded.credentials import Credentials
+from config.embedded.paths import DATA_DIR
+from config.embedded.preparation import LOOPBACK, explain_os_error, read_port, require_free_port
+from config.embedded.process import StartProblemError, sentence_case
+from config.embedded.supervisor import Part, StopRequestedError, Supervisor
+
+DEFAULT_PORT = 8000
+WEB_WORKERS = 2
+
+
+class Command(BaseCommand):
+    help = (
+        "Run all of Mainstay on this machine, in the foreground: PostgreSQL and Redis (unless the environment names "
+        "others), the local models, the worker and the web server. Everything is kept in .data (MAINSTAY_DATA_DIR). "
+        f"PORT and HOST choose where to listen (default: {LOOPBACK}:{DEFAULT_PORT}). Ctrl-C stops everything."
+    )
+    requires_system_checks = ()
+    known: Credentials | None = None
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Start, watch, and stop; whatever can go wrong outside of us is one sentence and exit code 1."""
+        self.started_at = time.monotonic()
+        supervisor = Supervisor(self.say)
+        supervisor.catch_signals()
+        try:
+            self.start(supervisor)
+            supervisor.watch()
+        except StopRequestedError:
+            self.say("Stopping.")
+        except StartProblemError as problem:
+            sys.exit(str(problem))
+        except OSError as error:
+            sys.exit(explain_os_error(error))
+        finally:
+            supervisor.stop()
+        if self.known is not None:
+            credentials.keep(self.known, running=False)
+        self.say("Stopped. Nothing is running any more.")
+
+    def start(self, supervisor: Supervisor) -> None:
+        """Bring everything up, in the order in which the parts need each other, and print the banner."""
+        parts.require_packages()
+        host = os.environ.get("HOST") or LOOPBACK
+        port = read_port("PORT", DEFAULT_PORT)
+        require_free_port(host, port, "PORT")
+        self.say(f"Mainstay starts. Its data and its logs are in {DATA_DIR}")
+        stores, models = self.launch_servers(supervisor)
+        for name, store in stores.items():
+            store.wait_ready()
+            self.say(f"{name} is ready.")
+        known = credentials.remember(f"http://{parts.near(host)}:{port}")
+        self.known, news = self.prepare_database(known)
+        credentials.keep(self.known, running=False)
+        web = parts.web(host, port, WEB_WORKERS)
+        for part in (parts.worker(), parts.beat(), web):
+            supervisor.launch(part.name, part)
+        for part in [*models, web]:
+            part.wait_ready()
+            self.say(f"{sentence_case(part.name)} is ready.")
+        supervisor.check()
+        credentials.keep(self.known, running=True)
+        self.stdout.write(credentials.banner(self.known, news))
+
+    def launch_servers(self, supervisor: Supervisor) -> tuple[dict[str, Part], list[CommandPart]]:
+        """Start side by side what needs nothing else. The first started is the last stopped."""
+        stores: dict[str, Part] = {}
+        models = []
+        if parts.needs_postgres():
+            stores["PostgreSQL"] = parts.postgres()
+        if parts.needs_redis():
+            stores["Redis"] = parts.redis()
+        for name, store in stores.items():
+            supervisor.launch(name, store)
+        if parts.needs_models():
+            models.append(parts.models())
+            supervisor.launch(models[0].name, models[0])
+        return stores, models
+
+    def prepare_database(self, known: Credentials) -> tuple[Credentials, set[str]]:
+        """Apply migrations and make the first data. Answers the credentials, and the names of those that are new."""
+        try:
+            return self.migrate_and_fill(known)
+        except DatabaseError as error:
+            if isinstance(error.__cause__, psycopg.errors.DiskFull):
+                message = "The disk is full: PostgreSQL cannot write."
+            else:
+                message = f"The database could not be prepared: {str(error).strip().splitlines()[0]}"
+            raise StartProblemError(message) from error
+        finally:
+            for connection in connections.all():
+                connection.close()
+                if isinstance(connection, PostgresConnection):
+                    connection.close_pool()
+
+    def migrate_and_fill(self, known: Credentials) -> tuple[Credentials, set[str]]:
+        executor = MigrationExecutor(connections["default"])
+        pending = executor.migration_plan(executor.loader.graph.leaf_nodes())
+        if pending:
+            call_command("migrate", interactive=False, verbosity=0)
+        applied = f" ({len(pending)} migrations applied)" if pending else ""
+        self.say(f"The database is ready{applied}.")
+        result = firstdata.ensure(
+            operator_email=known.operator_email,
+            operator_password=known.operator_password,
+            api_key=known.api_key,
+            models_url=settings.MODELS_URL,
+        )
+        news = {name for name in ("operator_password", "api_key") if result.get(name)}
+        return known.updated(result), news
+
+    def say(self, text: str) -> None:
+        """One line of progress, with the seconds since the start."""
+        self.stdout.write(f"{time.monotonic() - self.started_at:6.1f} s  {text}")
+        self.stdout.flush()

@@ -1,0 +1,413 @@
+"""The only settings module: everything that differs between installations comes from the environment.
+
+`.env.example` names every variable. A missing or senseless value stops the start with a sentence that says
+how to mend it.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from celery.schedules import crontab
+from django.core.exceptions import ImproperlyConfigured
+from django.templatetags.static import static
+from django.urls import reverse_lazy
+
+from config.embedded import paths
+from config.logs import logging_config
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+
+def env(name: str, default: str = "") -> str:
+    return os.environ.get(name, default).strip()
+
+
+def env_int(name: str, default: int) -> int:
+    value = env(name, str(default))
+    try:
+        return int(value)
+    except ValueError:
+        raise ImproperlyConfigured(f"{name} must be a whole number, not {value!r}.") from None
+
+
+def env_bool(name: str, default: bool = False) -> bool:
+    value = env(name, "true" if default else "false").lower()
+    if value in {"1", "true", "yes", "on"}:
+        return True
+    if value in {"0", "false", "no", "off", ""}:
+        return False
+    raise ImproperlyConfigured(f"{name} must be true or false, not {value!r}.")
+
+
+def env_list(name: str, default: str = "") -> list[str]:
+    return [item.strip() for item in env(name, default).split(",") if item.strip()]
+
+
+# Secrets ---------------------------------------------------------------------------------------------------------
+
+INSECURE_SECRET = "insecure-development-secret-that-production-refuses"  # noqa: S105
+INSECURE_ENCRYPTION_KEY = "aW5zZWN1cmUtZGV2ZWxvcG1lbnQta2V5LTAwMDAwMDA="
+
+_generated = paths.secrets()
+DEBUG = env_bool("DJANGO_DEBUG")
+SECRET_KEY = env("SECRET_KEY") or _generated.get("SECRET_KEY", INSECURE_SECRET)
+JWT_SECRET_KEY = env("JWT_SECRET_KEY") or _generated.get("JWT_SECRET_KEY", INSECURE_SECRET)
+FIELD_ENCRYPTION_KEYS = env_list("FIELD_ENCRYPTION_KEYS") or [
+    _generated.get("FIELD_ENCRYPTION_KEYS", INSECURE_ENCRYPTION_KEY)
+]
+
+# Hosts -----------------------------------------------------------------------------------------------------------
+
+ALLOWED_HOSTS = env_list("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
+CSRF_TRUSTED_ORIGINS = env_list("CSRF_TRUSTED_ORIGINS")
+BEHIND_TLS = env_bool("BEHIND_TLS")
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_TLS else None
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = BEHIND_TLS
+SECURE_HSTS_SECONDS = 31_536_000 if BEHIND_TLS else 0
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_AGE = 24 * 3600
+X_FRAME_OPTIONS = "DENY"
+SECURE_CONTENT_TYPE_NOSNIFF = True
+# How many proxies in front of us append to X-Forwarded-For; 0 trusts the peer address alone.
+TRUSTED_PROXIES = env_int("TRUSTED_PROXIES", 0)
+
+# Applications ----------------------------------------------------------------------------------------------------
+
+INSTALLED_APPS = [
+    "unfold",
+    "unfold.contrib.filters",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "django.contrib.postgres",
+    "rest_framework",
+    "django_filters",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "config",
+    "accounts",
+    "quotas",
+    "inference",
+    "prompts",
+    "conversations",
+    "analytics",
+]
+
+MIDDLEWARE = [
+    "config.middleware.RequestMiddleware",
+    "config.middleware.PageSecurityMiddleware",
+    "config.middleware.PageStaticMiddleware",
+    "config.middleware.PageSessionMiddleware",
+    "config.middleware.PageCsrfMiddleware",
+    "config.middleware.PageAuthenticationMiddleware",
+    "config.middleware.PageMessageMiddleware",
+    "config.middleware.PageFrameMiddleware",
+]
+
+ROOT_URLCONF = "config.urls"
+ASGI_APPLICATION = "config.asgi.application"
+WSGI_APPLICATION = "config.wsgi.application"
+APPEND_SLASH = False
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+# PostgreSQL ------------------------------------------------------------------------------------------------------
+
+DATABASE_POOL_SIZE = env_int("DATABASE_POOL_SIZE", 10)
+DATABASE_MAX_OVERFLOW = env_int("DATABASE_MAX_OVERFLOW", 20)
+# Threads of each web process that run the two transactions of asynchronous calls; each keeps one connection.
+SERVICE_THREADS = env_int("SERVICE_THREADS", max(1, min(4, DATABASE_POOL_SIZE // 2)))
+
+
+def database_params() -> dict[str, Any]:
+    """Where PostgreSQL is: DATABASE_URL, else POSTGRES_*, else the embedded server."""
+    if url := env("DATABASE_URL"):
+        parts = urlsplit(url)
+        if parts.scheme not in {"postgres", "postgresql"}:
+            raise ImproperlyConfigured("DATABASE_URL must look like postgresql://user:password@host:5432/name.")
+        return {
+            "HOST": parts.hostname or "",
+            "PORT": str(parts.port or ""),
+            "USER": unquote(parts.username or ""),
+            "PASSWORD": unquote(parts.password or ""),
+            "NAME": unquote(parts.path.lstrip("/")),
+        }
+    if env("POSTGRES_HOST"):
+        return {
+            "HOST": env("POSTGRES_HOST"),
+            "PORT": env("POSTGRES_PORT", "5432"),
+            "USER": env("POSTGRES_USER", "postgres"),
+            "PASSWORD": env("POSTGRES_PASSWORD"),
+            "NAME": env("POSTGRES_DB", "mainstay"),
+        }
+    embedded = paths.postgres_params()
+    return {
+        "HOST": embedded["host"],
+        "PORT": str(embedded["port"]),
+        "USER": embedded["user"],
+        "PASSWORD": "",
+        "NAME": embedded["dbname"],
+    }
+
+
+DATABASES: dict[str, dict[str, Any]] = {
+    "default": {
+        "ENGINE": "django.db.backends.postgresql",
+        **database_params(),
+        "CONN_MAX_AGE": 0,
+        "CONN_HEALTH_CHECKS": True,
+        "OPTIONS": {
+            "server_side_binding": True,
+            "prepare_threshold": 2,
+            "pool": {
+                "min_size": 1,
+                "max_size": DATABASE_POOL_SIZE + DATABASE_MAX_OVERFLOW,
+                "timeout": 10,
+            },
+            "options": "-c lock_timeout=10s -c idle_in_transaction_session_timeout=60s",
+        },
+    }
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# Redis -----------------------------------------------------------------------------------------------------------
+
+
+def redis_url() -> str:
+    """Where Redis is: REDIS_URL, else REDIS_*, else the embedded server."""
+    if env("REDIS_URL"):
+        return env("REDIS_URL")
+    if env("REDIS_HOST"):
+        return f"redis://{env('REDIS_HOST')}:{env('REDIS_PORT', '6379')}/{env('REDIS_DB', '0')}"
+    return paths.redis_url()
+
+
+REDIS_URL = redis_url()
+CACHES = {
+    "default": {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "LOCATION": REDIS_URL,
+        "OPTIONS": {
+            "CLIENT_CLASS": "django_redis.client.DefaultClient",
+            "CONNECTION_POOL_KWARGS": {"socket_timeout": 5, "socket_connect_timeout": 2},
+        },
+        "KEY_PREFIX": "cache",
+    }
+}
+SESSION_ENGINE = "django.contrib.sessions.backends.cache"
+
+# Celery ----------------------------------------------------------------------------------------------------------
+
+# kombu writes unix sockets as redis+socket://, redis-py as unix://.
+CELERY_BROKER_URL = REDIS_URL.replace("unix://", "redis+socket://", 1)
+CELERY_RESULT_BACKEND = None
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_TIME_LIMIT = 600
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_TIMEZONE = "UTC"
+CELERY_BEAT_SCHEDULE = {
+    "sweep-reservations": {"task": "inference.tasks.sweep_reservations", "schedule": timedelta(seconds=30)},
+    "reset-quotas": {"task": "quotas.tasks.reset_quotas", "schedule": timedelta(minutes=5)},
+    "rollup-usage": {"task": "analytics.tasks.rollup_usage", "schedule": crontab(minute="*/10")},
+}
+
+# Accounts --------------------------------------------------------------------------------------------------------
+
+AUTH_USER_MODEL = "accounts.User"
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.BCryptSHA256PasswordHasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {
+        "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
+        "OPTIONS": {"min_length": env_int("PASSWORD_MIN_LENGTH", 10)},
+    },
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+]
+# How long a Redis snapshot of a key or user is believed when nothing drops it before.
+AUTH_SNAPSHOT_SECONDS = 60
+RATELIMIT_REGISTRATION = env("RATELIMIT_REGISTRATION", "20/m")
+RATELIMIT_TOKEN = env("RATELIMIT_TOKEN", "30/m")
+RATELIMIT_IP_META_KEY = "REMOTE_ADDR"
+
+SIMPLE_JWT = {
+    "SIGNING_KEY": JWT_SECRET_KEY,
+    "ALGORITHM": "HS256",
+    "ACCESS_TOKEN_LIFETIME": timedelta(hours=env_int("JWT_EXPIRE_HOURS", 1)),
+    "REFRESH_TOKEN_LIFETIME": timedelta(days=env_int("JWT_REFRESH_DAYS", 14)),
+    "USER_ID_FIELD": "id",
+    "UPDATE_LAST_LOGIN": False,
+}
+
+# The road --------------------------------------------------------------------------------------------------------
+
+MODELS_URL = env("MODELS_URL", "http://127.0.0.1:8011/v1")
+# Output tokens held for a call that names no max_tokens, on a model that has no maximum of its own.
+DEFAULT_OUTPUT_TOKENS = env_int("DEFAULT_OUTPUT_TOKENS", 1024)
+# A whole call, first to last byte, may take this long; its hold lives a minute longer.
+CALL_DEADLINE_SECONDS = env_int("CALL_DEADLINE_SECONDS", 600)
+HOLD_GRACE_SECONDS = env_int("HOLD_GRACE_SECONDS", 60)
+# Reservations that clients make over the API live this long unless they ask for less.
+RESERVATION_SECONDS = env_int("RESERVATION_SECONDS", 900)
+MAX_BODY_BYTES = env_int("MAX_BODY_BYTES", 10 * 1024 * 1024)
+MAX_JSON_DEPTH = env_int("MAX_JSON_DEPTH", 32)
+# What the request history keeps of each body.
+HISTORY_BYTES = env_int("HISTORY_BYTES", 8 * 1024)
+DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
+FILE_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
+
+# API -------------------------------------------------------------------------------------------------------------
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.authentication.CallerAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["drf_orjson_renderer.renderers.ORJSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["config.parsers.StrictJSONParser"],
+    "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
+    "DEFAULT_PAGINATION_CLASS": "config.pagination.NewestFirstPagination",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "config.errors.exception_handler",
+    "UNAUTHENTICATED_USER": None,
+    "PAGE_SIZE": 50,
+}
+
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Mainstay",
+    "DESCRIPTION": "The backend behind an AI product: accounts, quotas, a metered road to models, conversations.",
+    "VERSION": "1.0.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SCHEMA_PATH_PREFIX": r"/api/v1",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_NAME_OVERRIDES": {
+        "Resource": "quotas.meters.Resource",
+        "Unit": "quotas.meters.Unit",
+        "Period": "quotas.meters.Period",
+        "RequestStatus": "inference.models.Request.Status",
+        "ReservationStatus": "quotas.models.Reservation.Status",
+    },
+    "AUTHENTICATION_WHITELIST": ["accounts.authentication.CallerAuthentication"],
+}
+
+# Admin -----------------------------------------------------------------------------------------------------------
+
+UNFOLD = {
+    "SITE_TITLE": "Mainstay",
+    "SITE_HEADER": "Mainstay",
+    "SITE_SUBHEADER": "Operators",
+    "SITE_SYMBOL": "hub",
+    "SHOW_HISTORY": True,
+    "SHOW_VIEW_ON_SITE": False,
+    "SIDEBAR": {
+        "show_search": True,
+        "navigation": [
+            {
+                "title": "People",
+                "items": [
+                    {"title": "Users", "icon": "person", "link": reverse_lazy("admin:accounts_user_changelist")},
+                    {"title": "API keys", "icon": "key", "link": reverse_lazy("admin:accounts_apikey_changelist")},
+                    {
+                        "title": "Audit events",
+                        "icon": "policy",
+                        "link": reverse_lazy("admin:accounts_auditevent_changelist"),
+                    },
+                ],
+            },
+            {
+                "title": "Plans and quotas",
+                "items": [
+                    {"title": "Plans", "icon": "sell", "link": reverse_lazy("admin:quotas_plan_changelist")},
+                    {
+                        "title": "Subscriptions",
+                        "icon": "card_membership",
+                        "link": reverse_lazy("admin:quotas_subscription_changelist"),
+                    },
+                    {"title": "Quotas", "icon": "speed", "link": reverse_lazy("admin:quotas_quota_changelist")},
+                    {
+                        "title": "Reservations",
+                        "icon": "hourglass_top",
+                        "link": reverse_lazy("admin:quotas_reservation_changelist"),
+                    },
+                ],
+            },
+            {
+                "title": "Inference",
+                "items": [
+                    {
+                        "title": "Requests",
+                        "icon": "receipt_long",
+                        "link": reverse_lazy("admin:inference_request_changelist"),
+                    },
+                    {"title": "Models", "icon": "neurology", "link": reverse_lazy("admin:inference_model_changelist")},
+                    {"title": "Providers", "icon": "dns", "link": reverse_lazy("admin:inference_provider_changelist")},
+                ],
+            },
+            {
+                "title": "Content",
+                "items": [
+                    {
+                        "title": "Conversations",
+                        "icon": "forum",
+                        "link": reverse_lazy("admin:conversations_conversation_changelist"),
+                    },
+                    {
+                        "title": "Saved prompts",
+                        "icon": "bookmark",
+                        "link": reverse_lazy("admin:prompts_savedprompt_changelist"),
+                    },
+                    {
+                        "title": "Daily statistics",
+                        "icon": "bar_chart",
+                        "link": reverse_lazy("admin:analytics_dailystat_changelist"),
+                    },
+                ],
+            },
+        ],
+    },
+    "STYLES": [lambda request: static("config/admin.css")],
+}
+
+# Files, language, logs -------------------------------------------------------------------------------------------
+
+STATIC_URL = "/static/"
+# Files are served from where the apps keep them: there is nothing to collect.
+STATIC_ROOT = None
+WHITENOISE_USE_FINDERS = True
+WHITENOISE_AUTOREFRESH = False
+
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+USE_I18N = True
+
+LOGGING_CONFIG = "logging.config.dictConfig"
+LOGGING = logging_config(level=env("LOG_LEVEL", "INFO").upper())

@@ -1,0 +1,35 @@
+from django.contrib import admin
+from django.urls import include, path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+
+from accounts.urls import urlpatterns as accounts
+from analytics.urls import urlpatterns as analytics
+from config import health
+from conversations.urls import openai_urlpatterns as openai_chat
+from conversations.urls import urlpatterns as conversations
+from inference.urls import openai_urlpatterns as openai_inference
+from inference.urls import urlpatterns as inference
+from prompts.urls import urlpatterns as prompts
+from quotas.urls import urlpatterns as quotas
+
+api = [*quotas, *accounts, *inference, *prompts, *conversations, *analytics]
+
+urlpatterns = [
+    path("v1/", include([*openai_chat, *openai_inference])),
+    path("api/v1/", include(api)),
+    path("api/schema", SpectacularAPIView.as_view(authentication_classes=(), permission_classes=()), name="schema"),
+    path(
+        "api/docs",
+        SpectacularSwaggerSplitView.as_view(url_name="schema", authentication_classes=(), permission_classes=()),
+        name="docs",
+    ),
+    path("healthz", health.alive),
+    path("readyz", health.ready),
+    path("admin/", admin.site.urls),
+    path("", health.front_door),
+]
+
+handler400 = "config.errors.bad_request"
+handler403 = "config.errors.permission_denied"
+handler404 = "config.errors.not_found"
+handler500 = "config.errors.server_error"

@@ -1,0 +1,9 @@
+"""For servers without ASGI. Streams then hold a thread each: `config.asgi` is what Mainstay is measured on."""
+
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+
+application = get_wsgi_application()

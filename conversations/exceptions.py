@@ -1,0 +1,5 @@
+from accounts.exceptions import NotFound
+
+
+class ConversationNotFound(NotFound):
+    message = "No such conversation."

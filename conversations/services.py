@@ -1,0 +1,117 @@
+"""Everything that writes conversations, and the chat call that may be kept in one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import orjson
+from django.db import transaction
+from django.utils import timezone
+
+from accounts.caller import Caller
+from accounts.exceptions import InvalidInput
+from conversations.exceptions import ConversationNotFound
+from conversations.models import Conversation, Message
+from inference import services as inference
+from inference.services import Call
+from quotas.meters import Resource
+
+Role = Message.Role
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A chat call, and the conversation that it is kept in, if any."""
+
+    call: Call
+    conversation_id: UUID | None = None
+
+    def settle(self) -> None:
+        """The second commit: money, history and the assistant's message, together."""
+        outcome = self.call.outcome
+        with transaction.atomic():
+            inference.settle(self.call)
+            if self.conversation_id is not None and (text := outcome.text):
+                append_message(
+                    conversation_id=self.conversation_id,
+                    role=Role.ASSISTANT,
+                    content=text,
+                    model_used=self.call.model,
+                    token_count=outcome.output_tokens,
+                    request_id=self.call.request_id,
+                )
+
+
+def open_chat(*, caller: Caller, payload: dict[str, Any], conversation_id: str | None = None) -> Turn:
+    """The first commit of a chat call: its hold, its request row, and the user's message if it names a conversation.
+
+    The conversation is named by `metadata.conversation_id` in the payload or by `conversation_id`. Raises
+    `ConversationNotFound`, and what `inference.services.open_call` raises.
+    """
+    _check_chat(payload)
+    payload, named = _take_conversation_id(payload)
+    if not (named or conversation_id):
+        return Turn(inference.open_call(caller=caller, kind=Resource.LLM, payload=payload))
+    with transaction.atomic():
+        conversation = _own_conversation(named or conversation_id, caller)
+        call = inference.open_call(caller=caller, kind=Resource.LLM, payload=payload)
+        last = payload["messages"][-1]
+        if last.get("role") == Role.USER:
+            append_message(
+                conversation_id=conversation,
+                role=Role.USER,
+                content=_text_of(last.get("content")),
+                request_id=call.request_id,
+            )
+        return Turn(call, conversation)
+
+
+def append_message(*, conversation_id: UUID, role: Message.Role, content: str, **fields: Any) -> Message:
+    """Add a message at the end, and mark the conversation as active now."""
+    with transaction.atomic():
+        message = Message.objects.create(
+            conversation_id=conversation_id, role=role, content=content.replace("\0", "\ufffd"), **fields
+        )
+        Conversation.objects.filter(pk=conversation_id).update(last_activity=timezone.now())
+        return message
+
+
+def _own_conversation(id: Any, caller: Caller) -> UUID:
+    try:
+        wanted = UUID(id)
+    except (ValueError, TypeError, AttributeError):
+        raise ConversationNotFound(param="metadata.conversation_id") from None
+    if not Conversation.objects.filter(pk=wanted, user_id=caller.user_id).exists():
+        raise ConversationNotFound(param="metadata.conversation_id")
+    return wanted
+
+
+def _take_conversation_id(payload: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+    """The payload without the name of the conversation, which is ours and not the model server's."""
+    metadata = payload.get("metadata")
+    if not isinstance(metadata, dict) or "conversation_id" not in metadata:
+        return payload, None
+    rest = {key: value for key, value in metadata.items() if key != "conversation_id"}
+    payload = {key: value for key, value in payload.items() if key != "metadata"}
+    return (payload | {"metadata": rest} if rest else payload), metadata["conversation_id"]
+
+
+def _check_chat(payload: dict[str, Any]) -> None:
+    messages = payload.get("messages")
+    if not isinstance(messages, list) or not messages or not all(isinstance(item, dict) for item in messages):
+        raise InvalidInput("`messages` must be a list of at least one message.", param="messages")
+    if not isinstance(payload.get("stream") or False, bool):
+        raise InvalidInput("`stream` must be true or false.", param="stream", code="invalid_type")
+    if not isinstance(payload.get("stream_options") or {}, dict):
+        raise InvalidInput("`stream_options` must be an object.", param="stream_options", code="invalid_type")
+
+
+def _text_of(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        parts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
+        return "\n".join(part for part in parts if isinstance(part, str))
+    return "" if content is None else orjson.dumps(content).decode()

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.db.models import QuerySet
+from django.http import HttpRequest, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from drf_spectacular.utils import extend_schema
+from rest_framework import viewsets
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.serializers import BaseSerializer
+
+from accounts.authentication import require_caller
+from accounts.ids import UUID_PATTERN
+from accounts.views import caller_of
+from conversations import services
+from conversations.models import Conversation, Message
+from conversations.serializers import ConversationSerializer, MessageSerializer
+from conversations.services import Turn
+from inference.exchange import begin
+from inference.payloads import parse_object
+from inference.views import json_response, openai_view
+
+
+@openai_view("POST")
+async def chat_completions(request: HttpRequest) -> HttpResponseBase:
+    exchange = await begin(lambda: _open_chat(request))
+    if not exchange.call.is_stream:
+        return json_response(await exchange.answer())
+    await exchange.start()
+    return StreamingHttpResponse(
+        exchange,
+        content_type="text/event-stream",
+        headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+    )
+
+
+def _open_chat(request: HttpRequest) -> Turn:
+    caller = require_caller(request)
+    payload = parse_object(request.body)
+    return services.open_chat(caller=caller, payload=payload, conversation_id=request.headers.get("X-Conversation-ID"))
+
+
+class ConversationViewSet(viewsets.ModelViewSet[Conversation]):
+    """The caller's conversations. A chat call is kept in one by `metadata.conversation_id`."""
+
+    serializer_class = ConversationSerializer
+    queryset = Conversation.objects.none()
+    filterset_fields = ("channel", "is_active")
+    lookup_value_regex = UUID_PATTERN
+
+    def get_queryset(self) -> QuerySet[Conversation]:
+        return Conversation.objects.filter(user_id=caller_of(self.request).user_id)
+
+    def perform_create(self, serializer: BaseSerializer[Any]) -> None:
+        serializer.save(user_id=caller_of(self.request).user_id)
+
+    @extend_schema(responses=MessageSerializer(many=True))
+    @action(detail=True, filterset_fields=(), serializer_class=MessageSerializer)
+    def messages(self, request: Request, pk: UUID) -> Response:
+        """What was said, newest first."""
+        page = self.paginate_queryset(Message.objects.filter(conversation=self.get_object()))
+        return self.get_paginated_response(MessageSerializer(page, many=True).data)

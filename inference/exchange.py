@@ -1,0 +1,259 @@
+"""The asynchronous middle of the metered road: between the two transactions, no database connection is held.
+
+Whatever ends a call (the last byte, a failure, a deadline, a caller who leaves at any moment) is written to its
+outcome, and the settlement then runs in a task of its own, which the request's cancellation does not reach.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, suppress
+from typing import Any, Protocol
+
+import orjson
+
+from inference import upstream
+from inference.background import in_background, in_thread
+from inference.exceptions import UpstreamError, UpstreamRefused
+from inference.payloads import estimate_tokens
+from inference.replies import DONE, StreamedReply, reported_usage, text_of
+from inference.routes import Route
+from inference.services import CLIENT_DISCONNECTED, DEADLINE, UPSTREAM_ERROR, Call, Status, Usage
+
+Payload = dict[str, Any]
+
+
+class Opened(Protocol):
+    """What opening a call answers: the call, and how to settle it and all that belongs to it."""
+
+    @property
+    def call(self) -> Call: ...
+
+    def settle(self) -> None: ...
+
+
+async def begin(open_call: Callable[[], Opened]) -> Exchange:
+    """Open a call in a thread. If the caller leaves meanwhile, what was opened is settled all the same."""
+    opening = asyncio.ensure_future(in_thread(open_call))
+    try:
+        return Exchange(await asyncio.shield(opening))
+    except asyncio.CancelledError:
+        in_background(_abandon_opening(opening))
+        raise
+
+
+async def _abandon_opening(opening: asyncio.Task[Opened]) -> None:
+    await asyncio.wait([opening])
+    if opening.exception() is None:
+        await Exchange(opening.result()).abandon()
+
+
+class Exchange:
+    """An open call on its way: ask for the whole `answer`, or `start` it and iterate over its bytes.
+
+    Django calls `close` when the response is over, however it ended; on a stream that has not ended by itself this
+    is how a caller who left is noticed.
+    """
+
+    def __init__(self, opened: Opened) -> None:
+        self.opened = opened
+        self.call = opened.call
+        self.reply: StreamedReply | None = None
+        self._loop = asyncio.get_running_loop()
+        self._settling: asyncio.Task[None] | None = None
+        self._chunks: AsyncIterator[bytes] | None = None
+        self._first: bytes | None = None
+
+    # Whole answers ---------------------------------------------------------------------------------------------
+
+    async def answer(self, shape: Callable[[Payload], Payload] = lambda value: value) -> Payload:
+        """The model's whole answer, after it has been settled. Raises `UpstreamError`.
+
+        `shape` checks and converts what a route answers; when it raises, the next route is tried.
+        """
+        outcome = self.call.outcome
+        try:
+            async with asyncio.timeout(self._seconds_left()):
+                value = await self._ask(shape)
+        except asyncio.CancelledError:
+            in_background(self.abandon())
+            raise
+        except TimeoutError:
+            raise await self._failed(_deadline_error(), DEADLINE) from None
+        except UpstreamError as error:
+            raise await self._failed(error, UPSTREAM_ERROR) from error
+        outcome.status = Status.SUCCESS
+        self._account(reported_usage(value.get("usage")), estimate_tokens(orjson.dumps(value.get("choices", ""))))
+        outcome.response, outcome.text = value, text_of(value)
+        if "model" in value:
+            value["model"] = self.call.model
+        await self._settled()
+        return value
+
+    async def _ask(self, shape: Callable[[Payload], Payload]) -> Payload:
+        failure: UpstreamError | None = None
+        for route in self.call.routes:
+            try:
+                async with upstream.post(route, _payload_for(self.call, route)) as response:
+                    value = shape(await upstream.read_json(response))
+            except UpstreamRefused:
+                raise
+            except UpstreamError as error:
+                failure = error
+                continue
+            self._answered_by(route)
+            return value
+        raise failure or UpstreamError
+
+    # Streams ---------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Wait for the first bytes. Raises `UpstreamError` if no route gets as far as that."""
+        self._chunks = self._relay()
+        try:
+            self._first = await anext(self._chunks)
+        except asyncio.CancelledError:
+            in_background(self.abandon())
+            raise
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        assert self._chunks is not None, "start() comes first"
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        return await anext(self._chunks)
+
+    def close(self) -> None:
+        """The response is over. May be called from any thread, and more than once."""
+        if self._settling is None:
+            with suppress(RuntimeError):  # the loop is closed: the process is going down, the sweeper settles
+                self._loop.call_soon_threadsafe(self._closed)
+
+    def _closed(self) -> None:
+        if self._settling is None:
+            in_background(self.abandon())
+
+    async def _relay(self) -> AsyncIterator[bytes]:
+        reply = self.reply = StreamedReply(model=self.call.model, include_usage=_wants_usage(self.call.payload))
+        failure: UpstreamError | None = None
+        code = UPSTREAM_ERROR
+        try:
+            async with aclosing(self._events()) as batches:
+                while not reply.done:
+                    async with asyncio.timeout(self._seconds_left()):
+                        events = await anext(batches, None)
+                    if events is None:
+                        break
+                    if data := reply.take(events):
+                        yield data
+            reply.finish()
+        except TimeoutError:
+            failure, code = _deadline_error(), DEADLINE
+        except UpstreamError as error:
+            failure = error
+        if failure is None:
+            self.call.outcome.status = Status.SUCCESS
+            self._account_reply(reply)
+            await self._settled()
+            yield DONE
+            return
+        failure = await self._failed(failure, code)
+        if self.call.outcome.first_byte is None:
+            raise failure
+        yield _error_event(failure)
+
+    async def _events(self) -> AsyncIterator[list[dict[str, Any] | None]]:
+        failure: UpstreamError | None = None
+        for route in self.call.routes:
+            answered = False
+            try:
+                async with (
+                    upstream.post(route, _payload_for(self.call, route)) as response,
+                    aclosing(upstream.read_events(response)) as batches,
+                ):
+                    async for events in batches:
+                        if not answered:
+                            answered = True
+                            self._answered_by(route)
+                        yield events
+                if answered:
+                    return
+                failure = UpstreamError("The model server sent nothing.")
+            except UpstreamRefused:
+                raise
+            except UpstreamError as error:
+                if answered:
+                    raise
+                failure = error
+        raise failure or UpstreamError
+
+    # Ends ------------------------------------------------------------------------------------------------------
+
+    async def abandon(self) -> None:
+        """End the call because its caller has left: upstream is closed, what was delivered is charged."""
+        if self._chunks is not None:
+            await self._chunks.aclose()  # type: ignore[attr-defined]
+        if self._settling is None:
+            self.call.outcome.fail(CLIENT_DISCONNECTED, "The caller left before the end.", Status.CANCELLED)
+            if self.reply is not None:
+                self._account_reply(self.reply)
+            else:
+                self._account(None, 0)
+            await self._settled()
+
+    async def _failed(self, error: UpstreamError, code: str) -> UpstreamError:
+        outcome = self.call.outcome
+        outcome.fail(error.code if isinstance(error, UpstreamRefused) else code, str(error))
+        if self.reply is not None and self.reply.choices:
+            self._account_reply(self.reply)
+        await self._settled()
+        return error
+
+    async def _settled(self) -> None:
+        if self._settling is None:
+            self._settling = in_background(in_thread(self.opened.settle))
+        await asyncio.shield(self._settling)
+
+    def _answered_by(self, route: Route) -> None:
+        self.call.outcome.provider = route.provider
+        self.call.outcome.first_byte = time.monotonic()
+
+    def _account_reply(self, reply: StreamedReply) -> None:
+        self._account(reply.usage, reply.output_estimate)
+        self.call.outcome.response, self.call.outcome.text = reply.summary(), reply.text
+
+    def _account(self, reported: tuple[int, int] | None, output_estimate: int) -> None:
+        outcome = self.call.outcome
+        outcome.usage = Usage.REPORTED if reported else Usage.ESTIMATED
+        outcome.input_tokens, outcome.output_tokens = reported or (self.call.input_estimate, output_estimate)
+
+    def _seconds_left(self) -> float:
+        return max(0.0, self.call.deadline - time.monotonic())
+
+
+def _payload_for(call: Call, route: Route) -> Payload:
+    """What a route is sent: the caller's payload, and what we must ask for to know the usage and bound the answer."""
+    payload = call.payload
+    if call.is_stream:
+        payload = {**payload, "stream_options": {**(payload.get("stream_options") or {}), "include_usage": True}}
+    if route.max_output_tokens and not payload.keys() & {"max_tokens", "max_completion_tokens"}:
+        payload = {**payload, "max_tokens": route.max_output_tokens}
+    return payload
+
+
+def _wants_usage(payload: Payload) -> bool:
+    return bool((payload.get("stream_options") or {}).get("include_usage"))
+
+
+def _deadline_error() -> UpstreamError:
+    return UpstreamError("The call took longer than it may.", code=DEADLINE)
+
+
+def _error_event(error: UpstreamError) -> bytes:
+    body = {"error": {"message": str(error), "type": "api_error", "param": error.param, "code": error.code}}
+    return b"data: " + orjson.dumps(body) + b"\n\n"

@@ -1,0 +1,14 @@
+from typing import ClassVar
+
+from django_filters import rest_framework as filters
+
+from inference.models import Request
+
+
+class RequestFilter(filters.FilterSet):
+    created_after = filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="gte")
+    created_before = filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="lt")
+
+    class Meta:
+        model = Request
+        fields: ClassVar = ["request_type", "status", "model"]

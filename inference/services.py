@@ -1,0 +1,222 @@
+"""The metered road's two transactions: `open_call` before the model is asked, `settle` after."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import structlog
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from accounts.caller import Caller
+from accounts.exceptions import InvalidInput
+from accounts.ids import uuid7
+from inference.models import Request
+from inference.payloads import bounded_copy, estimate_input_tokens
+from inference.routes import Route, routes_for
+from quotas import services as quotas
+from quotas.exceptions import ReservationNotHeld
+from quotas.meters import Meter, Resource, Unit
+
+log = structlog.get_logger(__name__)
+
+Status = Request.Status
+Usage = Request.Usage
+
+CLIENT_DISCONNECTED = "client_disconnected"
+UPSTREAM_ERROR = "upstream_error"
+DEADLINE = "deadline"
+ABANDONED = "abandoned"
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a call came to. The edge fills it in while chunks pass; `settle` writes it down."""
+
+    status: Status = Status.RUNNING
+    error_code: str = ""
+    error_message: str = ""
+    usage: Usage = Usage.NONE
+    input_tokens: int = 0
+    output_tokens: int = 0
+    provider: str = ""
+    first_byte: float | None = None
+    text: str = ""
+    response: Any = None
+
+    def fail(self, code: str, message: str, status: Status = Status.ERROR) -> None:
+        self.status, self.error_code, self.error_message = status, code, message
+
+
+@dataclass(slots=True)
+class Call:
+    """An open call: its hold is taken and its request row is `running`."""
+
+    request_id: UUID
+    reservation_id: UUID
+    caller: Caller
+    kind: str
+    routes: tuple[Route, ...]
+    payload: dict[str, Any]
+    is_stream: bool
+    input_estimate: int
+    begun: float
+    outcome: Outcome = field(default_factory=Outcome)
+
+    @property
+    def model(self) -> str:
+        return self.routes[0].name
+
+    @property
+    def deadline(self) -> float:
+        """The monotonic time by which the last byte must have come."""
+        return self.begun + float(settings.CALL_DEADLINE_SECONDS)
+
+    @property
+    def route(self) -> Route:
+        """The route that answered, or the first."""
+        return next((route for route in self.routes if route.provider == self.outcome.provider), self.routes[0])
+
+
+def open_call(*, caller: Caller, kind: Resource, payload: dict[str, Any]) -> Call:
+    """Hold what the call may use and write its request row, in one transaction.
+
+    Raises `ModelNotFound`, `QuotaExceeded`, `InvalidInput`; then nothing has been written.
+    """
+    name = payload.get("model")
+    if not isinstance(name, str) or not name:
+        raise InvalidInput("Name a model.", code="required", param="model")
+    routes = routes_for(name, kind)
+    input_estimate = estimate_input_tokens(payload)
+    output_estimate = _output_estimate(payload, routes[0]) if kind == Resource.LLM else 0
+    call = Call(
+        request_id=uuid7(),
+        reservation_id=uuid7(),
+        caller=caller,
+        kind=kind,
+        routes=routes,
+        payload=payload,
+        is_stream=payload.get("stream") is True,
+        input_estimate=input_estimate,
+        begun=time.monotonic(),
+    )
+    amounts = _amounts(kind, routes[0], input_estimate, output_estimate)
+    with transaction.atomic():
+        hold = quotas.reserve(
+            user_id=caller.user_id,
+            amounts=amounts,
+            seconds=settings.CALL_DEADLINE_SECONDS + settings.HOLD_GRACE_SECONDS,
+        )
+        call.reservation_id = hold.id
+        Request.objects.create(
+            id=call.request_id,
+            user_id=caller.user_id,
+            api_key_id=caller.api_key_id,
+            reservation_id=hold.id,
+            request_type=kind,
+            model=name,
+            is_stream=call.is_stream,
+            input_tokens=input_estimate,
+            usage=Usage.ESTIMATED,
+            request_data=bounded_copy(payload, most=settings.HISTORY_BYTES),
+        )
+    return call
+
+
+def settle(call: Call) -> None:
+    """Charge what `call.outcome` says was used and finish the request row, in one transaction, once.
+
+    A call that the sweeper has ended meanwhile stays as the sweeper wrote it.
+    """
+    outcome = call.outcome
+    used = _amounts(call.kind, call.route, outcome.input_tokens, outcome.output_tokens)
+    fields = {
+        "status": outcome.status,
+        "error_code": outcome.error_code[:60],
+        "error_message": outcome.error_message[:2000].replace("\0", "\ufffd"),
+        "provider": outcome.provider,
+        "usage": outcome.usage,
+        "input_tokens": outcome.input_tokens,
+        "output_tokens": outcome.output_tokens,
+        "cost": call.route.cost(input_tokens=outcome.input_tokens, output_tokens=outcome.output_tokens),
+        "processing_time": _milliseconds(call.begun, time.monotonic()),
+        "first_byte_time": _milliseconds(call.begun, outcome.first_byte) if outcome.first_byte else None,
+        "response_data": bounded_copy(outcome.response, most=settings.HISTORY_BYTES) if outcome.response else None,
+        "finished_at": timezone.now(),
+    }
+    with transaction.atomic():
+        if not Request.objects.filter(pk=call.request_id, status=Status.RUNNING).update(**fields):
+            log.warning("call_settled_before", request=str(call.request_id))
+        elif outcome.usage == Usage.NONE:
+            _release(call.reservation_id)
+        else:
+            quotas.settle(reservation_id=call.reservation_id, used=used)
+
+
+def sweep_abandoned(*, now: datetime | None = None, batch: int = 500) -> int:
+    """End the calls whose process died: what was sent upstream is charged, and the hold let go; how many there were.
+
+    How much came back nobody knows, so only the request itself and its (estimated) input are charged.
+    """
+    now = now or timezone.now()
+    lost = Request.objects.filter(status=Status.RUNNING, reservation__expires_at__lte=now).order_by("id")
+    swept = 0
+    for request in lost[:batch]:
+        with transaction.atomic():
+            swept += _abandon(request, now)
+    return swept
+
+
+def _abandon(request: Request, now: datetime) -> int:
+    claimed = Request.objects.filter(pk=request.pk, status=Status.RUNNING).update(
+        status=Status.ERROR,
+        error_code=ABANDONED,
+        error_message="The process that handled this call was lost.",
+        finished_at=now,
+        processing_time=int((now - request.created_at) / timedelta(milliseconds=1)),
+    )
+    if claimed and request.reservation_id is not None:
+        used = {
+            Meter(request.request_type, Unit.REQUESTS): 1,
+            Meter(request.request_type, Unit.TOKENS): request.input_tokens,
+        }
+        quotas.settle(reservation_id=request.reservation_id, used=used)
+    return claimed
+
+
+def _release(reservation_id: UUID) -> None:
+    try:
+        quotas.release(reservation_id=reservation_id)
+    except ReservationNotHeld:
+        # It expired and was swept first; there is nothing to charge, so nothing is left to do.
+        log.warning("hold_expired_before_release", reservation=str(reservation_id))
+
+
+def _amounts(kind: str, route: Route, input_tokens: int, output_tokens: int) -> dict[Meter, int]:
+    return {
+        Meter(kind, Unit.REQUESTS): 1,
+        Meter(kind, Unit.TOKENS): input_tokens + output_tokens,
+        Meter(kind, Unit.COST): route.cost(input_tokens=input_tokens, output_tokens=output_tokens),
+    }
+
+
+def _output_estimate(payload: dict[str, Any], route: Route) -> int:
+    """The most output tokens the call may cost, over all of its choices."""
+    limit = payload.get("max_completion_tokens", payload.get("max_tokens"))
+    param = "max_completion_tokens" if "max_completion_tokens" in payload else "max_tokens"
+    if limit is None:
+        limit = route.max_output_tokens or settings.DEFAULT_OUTPUT_TOKENS
+    choices = payload.get("n") or 1
+    for value, name, most in ((limit, param, 10_000_000), (choices, "n", 128)):
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= most:
+            raise InvalidInput(f"{name} must be a whole number from 1 to {most}.", param=name, code="invalid_type")
+    return int(limit * choices)
+
+
+def _milliseconds(begun: float, ended: float) -> int:
+    return max(0, round((ended - begun) * 1000))

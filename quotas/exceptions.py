@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from datetime import datetime
+
+from accounts.exceptions import Conflict, DomainError, NotFound
+from quotas.meters import Meter
+
+
+class QuotaExceeded(DomainError):
+    """The amount does not fit. `resets_at` is when asking again makes sense; None if it never will by itself."""
+
+    code = "insufficient_quota"
+    message = "The quota does not cover this call."
+
+    def __init__(
+        self, *, meter: Meter | None = None, limit: int = 0, remaining: int = 0, resets_at: datetime | None = None
+    ) -> None:
+        self.meter, self.limit, self.remaining, self.resets_at = meter, limit, remaining, resets_at
+        super().__init__(self._sentence())
+
+    def _sentence(self) -> str:
+        if self.meter is None:
+            return "Your plan does not include this resource."
+        text = f"You have {self.remaining} of {self.limit} {self.meter} left, less than this call needs."
+        if self.resets_at is not None:
+            text += f" The quota resets at {self.resets_at.isoformat().replace('+00:00', 'Z')}."
+        return text
+
+
+class ReservationNotFound(NotFound):
+    message = "No such reservation."
+
+
+class ReservationNotHeld(Conflict):
+    code = "reservation_not_held"
+    message = "The reservation is settled, released or expired already."
+
+
+class IdempotencyMismatch(DomainError):
+    code = "idempotency_key_reused"
+    message = "This idempotency key was used for other amounts."

@@ -1,0 +1,202 @@
+"""The SQL of the hold: each function is one statement, all or nothing, and locks quota rows in the order of their ids.
+
+The statements are written out because they are the promise: a hold is admitted by the row versions that it has locked,
+so N concurrent holds against a limit of L admit exactly L. Nothing here begins a transaction; callers in `services` do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+from django.db import connection
+
+from quotas.meters import Meter, Period, period_end
+
+Amounts = Mapping[Meter, int]
+
+RESERVE = """
+WITH wanted AS (
+    SELECT * FROM unnest(%(resources)s::text[], %(units)s::text[], %(amounts)s::bigint[])
+        AS w(resource_type, unit, amount)
+), locked AS MATERIALIZED (
+    SELECT q.id, q.resource_type, q.unit, w.amount, q."limit", q.current_usage, q.held, q.reset_date,
+        (q.reset_date IS NULL OR q.reset_date > %(now)s) AS is_current,
+        (q.overage_allowed OR q.current_usage + q.held + w.amount <= q."limit") AS fits
+    FROM quotas_quota q JOIN wanted w ON (q.resource_type, q.unit) = (w.resource_type, w.unit)
+    WHERE q.user_id = %(user_id)s
+    ORDER BY q.id FOR NO KEY UPDATE OF q
+), verdict AS (
+    SELECT coalesce(bool_and(is_current AND fits), false) AND count(DISTINCT resource_type) = %(included)s AS admitted,
+        jsonb_object_agg(id::text, amount) AS holds
+    FROM locked
+), raised AS (
+    UPDATE quotas_quota q SET held = q.held + l.amount, updated_at = %(now)s
+    FROM locked l, verdict v WHERE v.admitted AND q.id = l.id
+), reservation AS (
+    INSERT INTO quotas_reservation
+        (id, user_id, status, amounts, holds, idempotency_key, created_at, expires_at)
+    SELECT %(id)s, %(user_id)s, 'held', %(asked)s::jsonb, v.holds, %(idempotency_key)s, %(now)s, %(expires_at)s
+    FROM verdict v WHERE v.admitted
+)
+SELECT l.resource_type, l.unit, l.amount, l."limit", l.current_usage, l.held, l.reset_date, l.is_current, l.fits
+FROM locked l ORDER BY l.id
+"""
+
+SETTLE = """
+WITH reservation AS MATERIALIZED (
+    SELECT id, holds FROM quotas_reservation WHERE id = %(id)s AND status = 'held' FOR NO KEY UPDATE
+), item AS (
+    SELECT h.key::uuid AS id, h.value::bigint AS held FROM reservation, jsonb_each_text(holds) h
+), used AS (
+    SELECT * FROM unnest(%(resources)s::text[], %(units)s::text[], %(amounts)s::bigint[])
+        AS u(resource_type, unit, amount)
+), locked AS MATERIALIZED (
+    SELECT q.id, i.held, CASE
+        WHEN u.amount IS NULL THEN 0
+        WHEN q.overage_allowed THEN u.amount
+        ELSE LEAST(u.amount, q."limit" - q.current_usage - q.held + i.held) END AS charge
+    FROM quotas_quota q JOIN item i ON i.id = q.id
+        LEFT JOIN used u ON (q.resource_type, q.unit) = (u.resource_type, u.unit)
+    ORDER BY q.id FOR NO KEY UPDATE OF q
+), lowered AS (
+    UPDATE quotas_quota q
+    SET held = q.held - l.held, current_usage = q.current_usage + l.charge, updated_at = %(now)s
+    FROM locked l WHERE q.id = l.id
+)
+UPDATE quotas_reservation r
+SET status = 'confirmed', settled_at = %(now)s, used = %(used)s::jsonb,
+    charged = (SELECT coalesce(jsonb_object_agg(id::text, charge), '{}'::jsonb) FROM locked)
+FROM reservation WHERE r.id = reservation.id
+"""
+
+# A call may outlive its hold by a little: what it used is still charged, as far as the quota has room.
+SETTLE_LATE = """
+WITH reservation AS MATERIALIZED (
+    SELECT id, holds FROM quotas_reservation WHERE id = %(id)s AND status = 'expired' FOR NO KEY UPDATE
+), used AS (
+    SELECT * FROM unnest(%(resources)s::text[], %(units)s::text[], %(amounts)s::bigint[])
+        AS u(resource_type, unit, amount)
+), locked AS MATERIALIZED (
+    SELECT q.id, CASE WHEN q.overage_allowed THEN u.amount
+        ELSE LEAST(u.amount, q."limit" - q.current_usage - q.held) END AS charge
+    FROM quotas_quota q JOIN used u ON (q.resource_type, q.unit) = (u.resource_type, u.unit)
+    WHERE q.id IN (SELECT key::uuid FROM reservation, jsonb_object_keys(holds) AS key)
+    ORDER BY q.id FOR NO KEY UPDATE OF q
+), raised AS (
+    UPDATE quotas_quota q SET current_usage = q.current_usage + l.charge, updated_at = %(now)s
+    FROM locked l WHERE q.id = l.id
+)
+UPDATE quotas_reservation r
+SET status = 'confirmed', settled_at = %(now)s, used = %(used)s::jsonb,
+    charged = (SELECT coalesce(jsonb_object_agg(id::text, charge), '{}'::jsonb) FROM locked)
+FROM reservation WHERE r.id = reservation.id
+"""
+
+RELEASE = """
+WITH reservation AS MATERIALIZED (
+    SELECT id, holds FROM quotas_reservation WHERE id = %(id)s AND status = 'held' FOR NO KEY UPDATE
+), locked AS MATERIALIZED (
+    SELECT q.id, h.value::bigint AS held
+    FROM reservation, jsonb_each_text(holds) h, quotas_quota q WHERE q.id = h.key::uuid
+    ORDER BY q.id FOR NO KEY UPDATE OF q
+), lowered AS (
+    UPDATE quotas_quota q SET held = q.held - l.held, updated_at = %(now)s FROM locked l WHERE q.id = l.id
+)
+UPDATE quotas_reservation r SET status = %(status)s, settled_at = %(now)s, charged = '{}'::jsonb
+FROM reservation WHERE r.id = reservation.id
+"""
+
+RESET = """
+WITH due AS MATERIALIZED (
+    SELECT id, period FROM quotas_quota
+    WHERE reset_date <= %(now)s AND (%(user_id)s::uuid IS NULL OR user_id = %(user_id)s)
+    ORDER BY id LIMIT %(batch)s FOR NO KEY UPDATE
+)
+UPDATE quotas_quota q
+SET current_usage = 0, "limit" = GREATEST(q.base_limit, q.held), reset_date = e.reset_date, updated_at = %(now)s
+FROM due JOIN unnest(%(periods)s::text[], %(ends)s::timestamptz[]) AS e(period, reset_date) ON e.period = due.period
+WHERE q.id = due.id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One quota as a reserve statement found it, and its verdict."""
+
+    meter: Meter
+    amount: int
+    limit: int
+    current_usage: int
+    held: int
+    reset_date: datetime | None
+    is_current: bool
+    fits: bool
+
+    @property
+    def remaining(self) -> int:
+        return max(0, self.limit - self.current_usage - self.held)
+
+
+def reserve(
+    *, id: UUID, user_id: UUID, amounts: Amounts, idempotency_key: str | None, now: datetime, expires_at: datetime
+) -> list[Row]:
+    """Hold `amounts` on every quota they touch, and answer those quotas as they were before.
+
+    Held if and only if all of them are current and fit, and every resource has at least one.
+    """
+    values = _columns(amounts) | {
+        "id": id,
+        "user_id": user_id,
+        "included": len({meter.resource for meter in amounts}),
+        "asked": _json(amounts),
+        "idempotency_key": idempotency_key,
+        "now": now,
+        "expires_at": expires_at,
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(RESERVE, values)
+        return [Row(Meter(row[0], row[1]), *row[2:]) for row in cursor.fetchall()]
+
+
+def settle(*, id: UUID, used: Amounts, now: datetime, late: bool = False) -> bool:
+    """Replace a hold by what was used. False, and nothing changed, if the reservation is not held (`late`: expired)."""
+    return _execute(SETTLE_LATE if late else SETTLE, _columns(used) | {"id": id, "used": _json(used), "now": now})
+
+
+def release(*, id: UUID, status: str, now: datetime) -> bool:
+    """Let a hold go. False, and nothing changed, if the reservation is not held."""
+    return _execute(RELEASE, {"id": id, "status": status, "now": now})
+
+
+def reset(*, user_id: UUID | None, now: datetime, batch: int) -> int:
+    """Begin a new period for at most `batch` quotas whose period is over; how many there were."""
+    ends = {period: end for period in Period.values if (end := period_end(period, now)) is not None}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            RESET,
+            {"user_id": user_id, "now": now, "batch": batch, "periods": list(ends), "ends": list(ends.values())},
+        )
+        return cursor.rowcount
+
+
+def _execute(statement: str, values: dict[str, Any]) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+        return bool(cursor.rowcount)
+
+
+def _columns(amounts: Amounts) -> dict[str, Any]:
+    return {
+        "resources": [meter.resource for meter in amounts],
+        "units": [meter.unit for meter in amounts],
+        "amounts": list(amounts.values()),
+    }
+
+
+def _json(amounts: Amounts) -> str:
+    return orjson.dumps({str(meter): amount for meter, amount in amounts.items()}).decode()

@@ -1,0 +1,221 @@
+"""What callers may use: plans, subscriptions, quotas and the holds on them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import ClassVar
+from uuid import UUID
+
+from django.conf import settings
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.db.models import F, Q
+from django.utils import timezone
+
+from accounts.ids import uuid7
+from quotas.meters import Period, Resource, Unit
+
+
+class Plan(models.Model):
+    id: models.UUIDField[UUID, UUID] = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    slug = models.SlugField(max_length=50, unique=True)
+    name = models.CharField(max_length=100)
+    description = models.TextField(blank=True)
+    stripe_price_id = models.CharField(max_length=255, null=True, blank=True, unique=True)
+    rate_limits = models.JSONField(default=dict, blank=True)
+    features = models.JSONField(default=dict, blank=True)
+    is_active = models.BooleanField(default=True, help_text="Offered to users. Subscribers keep an inactive plan.")
+    is_default = models.BooleanField(default=False, help_text="New users get it. Exactly one plan is the default.")
+    position = models.PositiveSmallIntegerField(default=0, help_text="Order in lists, lowest first.")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering = ("position", "slug")
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["is_default"], condition=Q(is_default=True), name="plan_one_default"),
+            models.CheckConstraint(condition=~Q(slug=""), name="plan_slug_given"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class LimitFields(models.Model):
+    """What a plan's limit and a user's quota have in common."""
+
+    resource_type = models.CharField(max_length=20, choices=Resource.choices)
+    unit = models.CharField(max_length=20, choices=Unit.choices)
+    period = models.CharField(max_length=10, choices=Period.choices, default=Period.MONTH)
+    soft_threshold = models.PositiveSmallIntegerField(
+        default=80,
+        validators=[MinValueValidator(1), MaxValueValidator(100)],
+        help_text="Percent of the limit at which the user is warned.",
+    )
+    overage_allowed = models.BooleanField(default=False, help_text="Calls over the limit are let through and counted.")
+
+    class Meta:
+        abstract = True
+
+
+class PlanLimit(LimitFields):
+    id: models.UUIDField[UUID, UUID] = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    plan = models.ForeignKey(Plan, on_delete=models.CASCADE, related_name="limits")
+    limit = models.BigIntegerField(validators=[MinValueValidator(0)])
+
+    class Meta:
+        ordering = ("resource_type", "unit", "period")
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["plan", "resource_type", "unit", "period"], name="planlimit_unique"),
+            models.CheckConstraint(condition=Q(limit__gte=0), name="planlimit_not_negative"),
+            models.CheckConstraint(
+                condition=Q(soft_threshold__gte=1, soft_threshold__lte=100), name="planlimit_threshold_percent"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.limit} {self.resource_type}.{self.unit} a {self.period}"
+
+
+class Subscription(models.Model):
+    """Which plan a user is on. A user has at most one subscription that has not ended."""
+
+    class Status(models.TextChoices):
+        TRIALING = "trialing"
+        ACTIVE = "active"
+        PAST_DUE = "past_due"
+        CANCELED = "canceled"
+
+    id: models.UUIDField[UUID, UUID] = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="subscriptions")
+    plan = models.ForeignKey(Plan, on_delete=models.PROTECT, related_name="subscriptions")
+    stripe_subscription_id = models.CharField(max_length=255, null=True, blank=True, unique=True)
+    status = models.CharField(max_length=20, choices=Status.choices, default=Status.ACTIVE)
+    current_period_start = models.DateTimeField(default=timezone.now)
+    current_period_end = models.DateTimeField(null=True, blank=True)
+    canceled_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering = ("-id",)
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["user"], condition=~Q(status="canceled"), name="subscription_one_live"),
+            models.CheckConstraint(
+                condition=Q(status__in=["trialing", "active", "past_due", "canceled"]),
+                name="subscription_status_known",
+            ),
+            models.CheckConstraint(
+                condition=Q(current_period_end=None) | Q(current_period_end__gt=F("current_period_start")),
+                name="subscription_period_forward",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user} on {self.plan} ({self.status})"
+
+
+class QuotaQuerySet(models.QuerySet["Quota"]):
+    def due_for_reset(self, now: datetime) -> QuotaQuerySet:
+        return self.filter(reset_date__lte=now)
+
+
+class Quota(LimitFields):
+    """What one user may use of one meter in one period.
+
+    `limit` is what counts until `reset_date`; `base_limit` is what the next period starts with. They differ while a
+    grant is open (`limit` is larger) or while the base was lowered under what is used already (`limit` stays at what
+    is used and held, so nothing more is admitted). The database holds `current_usage + held <= limit`.
+    """
+
+    id: models.UUIDField[UUID, UUID] = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="quotas")
+    base_limit = models.BigIntegerField(validators=[MinValueValidator(0)], help_text="What each period starts with.")
+    limit = models.BigIntegerField(validators=[MinValueValidator(0)], help_text="What counts until the next reset.")
+    current_usage = models.BigIntegerField(default=0, editable=False)
+    held = models.BigIntegerField(default=0, editable=False, help_text="Reserved by calls that are still running.")
+    reset_date = models.DateTimeField(null=True, blank=True, editable=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    objects = QuotaQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("user", "resource_type", "unit", "period")
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["user", "resource_type", "unit", "period"], name="quota_unique"),
+            models.CheckConstraint(condition=Q(limit__gte=0, base_limit__gte=0), name="quota_limit_not_negative"),
+            models.CheckConstraint(condition=Q(current_usage__gte=0), name="quota_usage_not_negative"),
+            models.CheckConstraint(condition=Q(held__gte=0), name="quota_held_not_negative"),
+            models.CheckConstraint(
+                condition=Q(overage_allowed=True) | Q(limit__gte=F("current_usage") + F("held")),
+                name="quota_not_overspent",
+            ),
+            models.CheckConstraint(
+                condition=Q(period="none", reset_date=None) | (~Q(period="none") & Q(reset_date__isnull=False)),
+                name="quota_reset_as_period_says",
+            ),
+            models.CheckConstraint(
+                condition=Q(soft_threshold__gte=1, soft_threshold__lte=100), name="quota_threshold_percent"
+            ),
+        ]
+        indexes: ClassVar = [models.Index(fields=["reset_date"], name="quota_reset_date")]
+
+    def __str__(self) -> str:
+        return f"{self.resource_type}.{self.unit} a {self.period}"
+
+    @property
+    def remaining(self) -> int:
+        return max(0, self.limit - self.current_usage - self.held)
+
+
+class ReservationQuerySet(models.QuerySet["Reservation"]):
+    def expired(self, now: datetime) -> ReservationQuerySet:
+        return self.filter(status=Reservation.Status.HELD, expires_at__lte=now)
+
+
+class Reservation(models.Model):
+    """A hold of amounts on a user's quotas, until it is confirmed with what was really used, released, or expires.
+
+    `amounts` (asked for) and `used` (in the end) are keyed by meter, `{"llm.tokens": 120}`; `holds` and `charged` by the
+    quota that carried them. `charged` is less than `used` only where the rest of the quota was smaller than the overrun.
+    """
+
+    class Status(models.TextChoices):
+        HELD = "held"
+        CONFIRMED = "confirmed"
+        RELEASED = "released"
+        EXPIRED = "expired"
+
+    id: models.UUIDField[UUID, UUID] = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="reservations")
+    status = models.CharField(max_length=10, choices=Status.choices, default=Status.HELD)
+    amounts = models.JSONField()
+    holds = models.JSONField()
+    used = models.JSONField(null=True)
+    charged = models.JSONField(null=True)
+    idempotency_key = models.CharField(max_length=255, null=True)
+    expires_at = models.DateTimeField()
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    settled_at = models.DateTimeField(null=True)
+
+    objects = ReservationQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("-id",)
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["user", "idempotency_key"], name="reservation_idempotent"),
+            models.CheckConstraint(
+                condition=Q(status__in=["held", "confirmed", "released", "expired"]), name="reservation_status_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(status="held", settled_at=None) | (~Q(status="held") & Q(settled_at__isnull=False)),
+                name="reservation_settled_when_ended",
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["expires_at"], condition=Q(status="held"), name="reservation_held"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.status} {self.amounts}"

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import serializers
+
+from quotas.meters import Meter, Resource, Unit
+from quotas.models import Plan, PlanLimit, Quota, Reservation
+
+MOST = 2**53
+
+
+class AmountsField(serializers.DictField):
+    """Amounts by meter, `{"llm.tokens": 120, "llm.requests": 1}`; in Python a `dict[Meter, int]`."""
+
+    child = serializers.IntegerField(min_value=0, max_value=MOST)
+
+    def to_internal_value(self, data: Any) -> dict[Meter, int]:
+        named = super().to_internal_value(data)
+        if not named:
+            raise serializers.ValidationError("Name at least one meter, such as llm.requests.", code="required")
+        return {self._meter(name): amount for name, amount in named.items()}
+
+    def to_representation(self, value: Any) -> Any:
+        return value
+
+    def _meter(self, name: str) -> Meter:
+        resource, _, unit = name.partition(".")
+        if resource not in Resource.values or unit not in Unit.values:
+            raise serializers.ValidationError({name: "There is no such meter."}, code="unknown_meter")
+        return Meter(resource, unit)
+
+
+class PlanLimitSerializer(serializers.ModelSerializer[PlanLimit]):
+    class Meta:
+        model = PlanLimit
+        fields = ("resource_type", "unit", "period", "limit", "soft_threshold", "overage_allowed")
+
+
+class PlanSerializer(serializers.ModelSerializer[Plan]):
+    limits = PlanLimitSerializer(many=True, read_only=True)
+
+    class Meta:
+        model = Plan
+        fields = ("slug", "name", "description", "is_default", "rate_limits", "features", "limits")
+
+
+class QuotaSerializer(serializers.ModelSerializer[Quota]):
+    remaining = serializers.IntegerField(read_only=True)
+
+    class Meta:
+        model = Quota
+        fields = (
+            "id",
+            "resource_type",
+            "unit",
+            "period",
+            "limit",
+            "current_usage",
+            "held",
+            "remaining",
+            "soft_threshold",
+            "overage_allowed",
+            "reset_date",
+        )
+        read_only_fields = fields
+
+
+class AmountsSerializer(serializers.Serializer[Any]):
+    amounts = AmountsField()
+
+
+class UsageSerializer(AmountsSerializer):
+    idempotency_key = serializers.CharField(max_length=255, required=False, allow_null=True)
+
+
+class NewReservationSerializer(UsageSerializer):
+    seconds = serializers.IntegerField(
+        min_value=1, max_value=86_400, required=False, help_text="How long the hold lives; 900 if not given."
+    )
+
+
+class ReservationSerializer(serializers.ModelSerializer[Reservation]):
+    class Meta:
+        model = Reservation
+        fields = ("id", "status", "amounts", "used", "idempotency_key", "expires_at", "created_at", "settled_at")
+        read_only_fields = fields
+
+
+class VerdictSerializer(serializers.Serializer[Any]):
+    allowed = serializers.BooleanField()
+    reason = serializers.CharField(allow_null=True)
+    quotas = QuotaSerializer(many=True)

@@ -1,0 +1,287 @@
+"""Everything that writes plans, subscriptions, quotas and reservations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.db import IntegrityError, transaction
+from django.db.models import F, Value
+from django.db.models.functions import Greatest
+from django.utils import timezone
+
+from accounts import audit
+from accounts.caller import Caller
+from accounts.exceptions import InvalidInput
+from accounts.ids import uuid7
+from accounts.models import User
+from quotas import ledger
+from quotas.exceptions import IdempotencyMismatch, QuotaExceeded, ReservationNotFound, ReservationNotHeld
+from quotas.ledger import Amounts
+from quotas.meters import Meter, period_end
+from quotas.models import Plan, PlanLimit, Quota, Reservation, Subscription
+
+BATCH = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """An admitted reservation."""
+
+    id: UUID
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether amounts would be admitted now; `refusal` is what `reserve` would raise."""
+
+    quotas: list[Quota]
+    refusal: QuotaExceeded | None
+
+
+# Holds -----------------------------------------------------------------------------------------------------------
+
+
+def reserve(*, user_id: UUID, amounts: Amounts, seconds: int, idempotency_key: str | None = None) -> Hold:
+    """Hold `amounts` on every quota of the user that they touch, all or nothing, for `seconds`.
+
+    A meter without a quota is not limited, but a resource without any quota is not in the user's plan. Raises
+    `QuotaExceeded`; `IdempotencyMismatch` if the key was used for other amounts; `InvalidInput` on negative amounts.
+    """
+    if not amounts or min(amounts.values()) < 0:
+        raise InvalidInput("Amounts must be given and must not be negative.", param="amounts")
+    if idempotency_key is None:
+        return _reserve(user_id, amounts, seconds, None)
+    if held := _held_before(user_id, amounts, idempotency_key):
+        return held
+    try:
+        with transaction.atomic():
+            return _reserve(user_id, amounts, seconds, idempotency_key)
+    except IntegrityError:
+        held = _held_before(user_id, amounts, idempotency_key)
+        if held is None:
+            raise
+        return held
+
+
+def settle(*, reservation_id: UUID, used: Amounts) -> None:
+    """Replace a hold by what was really used, also when the hold has expired meanwhile.
+
+    What exceeds the hold is charged as far as the quota has room, so that no quota is ever overspent. Raises
+    `ReservationNotHeld` if the reservation was settled or released before.
+    """
+    now = timezone.now()
+    with transaction.atomic():
+        if ledger.settle(id=reservation_id, used=used, now=now):
+            return
+        if not ledger.settle(id=reservation_id, used=used, now=now, late=True):
+            raise ReservationNotHeld
+
+
+def release(*, reservation_id: UUID) -> None:
+    """Let a hold go without a charge; `ReservationNotHeld` if it is not held any more."""
+    with transaction.atomic():
+        if not ledger.release(id=reservation_id, status=Reservation.Status.RELEASED, now=timezone.now()):
+            raise ReservationNotHeld
+
+
+def consume(*, user_id: UUID, amounts: Amounts, idempotency_key: str | None = None) -> None:
+    """Reserve and settle in one transaction: for work that is already done or costs nothing to refuse."""
+    with transaction.atomic():
+        hold = reserve(user_id=user_id, amounts=amounts, seconds=60, idempotency_key=idempotency_key)
+        ledger.settle(id=hold.id, used=amounts, now=timezone.now())
+
+
+def sweep_expired(*, now: datetime | None = None) -> int:
+    """Release the holds whose time is over; how many there were."""
+    now = now or timezone.now()
+    swept = 0
+    for id in Reservation.objects.expired(now).values_list("id", flat=True).order_by("id")[:BATCH]:
+        with transaction.atomic():
+            swept += ledger.release(id=id, status=Reservation.Status.EXPIRED, now=now)
+    return swept
+
+
+def own_reservation(*, reservation_id: UUID, user_id: UUID) -> Reservation:
+    """The reservation, if it is the user's; else `ReservationNotFound`."""
+    found = Reservation.objects.filter(pk=reservation_id, user_id=user_id).first()
+    if found is None:
+        raise ReservationNotFound
+    return found
+
+
+def check(*, user_id: UUID, amounts: Amounts) -> Verdict:
+    """What `reserve` would say, without holding anything."""
+    quotas = current_quotas(user_id=user_id)
+    included = {quota.resource_type for quota in quotas}
+    for meter in amounts:
+        if meter.resource not in included:
+            return Verdict(quotas, QuotaExceeded())
+    for quota in quotas:
+        meter = Meter(quota.resource_type, quota.unit)
+        if not quota.overage_allowed and quota.remaining < amounts.get(meter, 0):
+            refusal = QuotaExceeded(
+                meter=meter, limit=quota.limit, remaining=quota.remaining, resets_at=quota.reset_date
+            )
+            return Verdict([q for q in quotas if q.resource_type in {m.resource for m in amounts}], refusal)
+    return Verdict([q for q in quotas if q.resource_type in {m.resource for m in amounts}], None)
+
+
+def _reserve(user_id: UUID, amounts: Amounts, seconds: int, idempotency_key: str | None) -> Hold:
+    with transaction.atomic():
+        id, rows = _try_reserve(user_id, amounts, seconds, idempotency_key)
+        included = {row.meter.resource for row in rows}
+        if any(meter.resource not in included for meter in amounts):
+            provision(user_id=user_id)
+            id, rows = _try_reserve(user_id, amounts, seconds, idempotency_key)
+            included = {row.meter.resource for row in rows}
+        if any(meter.resource not in included for meter in amounts):
+            raise QuotaExceeded
+        if not all(row.is_current for row in rows):
+            reset_due(user_id=user_id)
+            id, rows = _try_reserve(user_id, amounts, seconds, idempotency_key)
+        for row in rows:
+            if not row.fits:
+                raise QuotaExceeded(meter=row.meter, limit=row.limit, remaining=row.remaining, resets_at=row.reset_date)
+        return Hold(id, timezone.now() + timedelta(seconds=seconds))
+
+
+def _try_reserve(
+    user_id: UUID, amounts: Amounts, seconds: int, idempotency_key: str | None
+) -> tuple[UUID, list[ledger.Row]]:
+    id, now = uuid7(), timezone.now()
+    return id, ledger.reserve(
+        id=id,
+        user_id=user_id,
+        amounts=amounts,
+        idempotency_key=idempotency_key,
+        now=now,
+        expires_at=now + timedelta(seconds=seconds),
+    )
+
+
+def _held_before(user_id: UUID, amounts: Amounts, idempotency_key: str) -> Hold | None:
+    found = Reservation.objects.filter(user_id=user_id, idempotency_key=idempotency_key).first()
+    if found is None:
+        return None
+    if found.amounts != {str(meter): amount for meter, amount in amounts.items()}:
+        raise IdempotencyMismatch
+    return Hold(found.id, found.expires_at)
+
+
+# Quotas ----------------------------------------------------------------------------------------------------------
+
+
+def current_quotas(*, user_id: UUID) -> list[Quota]:
+    """The user's quotas as they stand now: the default ones made, and periods that are over begun anew."""
+    mine = Quota.objects.filter(user_id=user_id)
+    quotas = list(mine)
+    if not quotas:
+        provision(user_id=user_id)
+        quotas = list(mine)
+    if any(quota.reset_date and quota.reset_date <= timezone.now() for quota in quotas):
+        reset_due(user_id=user_id)
+        quotas = list(mine.all())
+    return quotas
+
+
+def provision(*, user_id: UUID) -> None:
+    """Make sure the user has a subscription (the default plan's, if none) and the quotas of its plan."""
+    with transaction.atomic():
+        live = Subscription.objects.exclude(status=Subscription.Status.CANCELED)
+        if not live.filter(user_id=user_id).exists():
+            plan = Plan.objects.filter(is_default=True).first()
+            if plan is None:
+                return
+            Subscription.objects.bulk_create([Subscription(user_id=user_id, plan=plan)], ignore_conflicts=True)
+        _add_missing_quotas(user_id, live.select_related("plan").get(user_id=user_id).plan)
+
+
+def change_plan(*, user_id: UUID, plan: Plan, by: Caller | User) -> None:
+    """Move a user to `plan` at once: usage stays, limits move, open grants stay until their period ends."""
+    with transaction.atomic():
+        provision(user_id=user_id)
+        subscription = (
+            Subscription.objects.exclude(status=Subscription.Status.CANCELED)
+            .select_for_update(no_key=True)
+            .get(user_id=user_id)
+        )
+        former = subscription.plan_id
+        subscription.plan = plan
+        subscription.save()
+        bases = {(limit.resource_type, limit.unit, limit.period): limit for limit in plan.limits.all()}
+        for quota in Quota.objects.filter(user_id=user_id).order_by("id").select_for_update(no_key=True):
+            limit = bases.get((quota.resource_type, quota.unit, quota.period))
+            granted = max(0, quota.limit - quota.base_limit)
+            quota.base_limit = limit.limit if limit else 0
+            quota.overage_allowed = limit.overage_allowed if limit else False
+            quota.soft_threshold = limit.soft_threshold if limit else quota.soft_threshold
+            quota.limit = max(quota.base_limit + granted, quota.current_usage + quota.held)
+            quota.save()
+        _add_missing_quotas(user_id, plan)
+        audit.record("plan.changed", by=by, target=subscription, former=str(former), plan=plan.slug)
+
+
+def set_limit(*, quota: Quota, limit: int, by: Caller | User, reason: str = "") -> None:
+    """Change what each period starts with, and the running period's limit, which cannot fall under what is used."""
+    if limit < 0:
+        raise InvalidInput("A limit cannot be negative.", param="limit")
+    with transaction.atomic():
+        Quota.objects.filter(pk=quota.pk).update(
+            base_limit=limit,
+            limit=Greatest(Value(limit), F("current_usage") + F("held")),
+            updated_at=timezone.now(),
+        )
+        audit.record("quota.limit_changed", by=by, target=quota, former=quota.base_limit, limit=limit, reason=reason)
+
+
+def reset_usage(*, quota: Quota, by: Caller | User, reason: str = "") -> None:
+    """Forget what was used in the running period; open grants and holds stay."""
+    with transaction.atomic():
+        Quota.objects.filter(pk=quota.pk).update(current_usage=0, updated_at=timezone.now())
+        audit.record("quota.usage_reset", by=by, target=quota, former=quota.current_usage, reason=reason)
+
+
+def grant(*, quota: Quota, amount: int, by: Caller | User, reason: str = "") -> None:
+    """Add to the running period's limit; the next period starts with the base limit again."""
+    if amount <= 0:
+        raise InvalidInput("A grant must be positive.", param="amount")
+    with transaction.atomic():
+        Quota.objects.filter(pk=quota.pk).update(limit=F("limit") + amount, updated_at=timezone.now())
+        audit.record("quota.granted", by=by, target=quota, amount=amount, reason=reason)
+
+
+def reset_due(*, user_id: UUID | None = None, now: datetime | None = None) -> int:
+    """Begin a new period for the quotas (of one user, or all) whose period is over; how many there were."""
+    now = now or timezone.now()
+    total = 0
+    while True:
+        with transaction.atomic():
+            done = ledger.reset(user_id=user_id, now=now, batch=BATCH)
+        total += done
+        if done < BATCH:
+            return total
+
+
+def _add_missing_quotas(user_id: UUID, plan: Plan) -> None:
+    now = timezone.now()
+    limits = PlanLimit.objects.filter(plan=plan)
+    Quota.objects.bulk_create(
+        [
+            Quota(
+                user_id=user_id,
+                resource_type=limit.resource_type,
+                unit=limit.unit,
+                period=limit.period,
+                base_limit=limit.limit,
+                limit=limit.limit,
+                soft_threshold=limit.soft_threshold,
+                overage_allowed=limit.overage_allowed,
+                reset_date=period_end(limit.period, now),
+            )
+            for limit in limits
+        ],
+        ignore_conflicts=True,
+    )

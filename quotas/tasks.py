@@ -1,0 +1,9 @@
+from celery import shared_task
+
+from quotas import services
+
+
+@shared_task(name="quotas.tasks.reset_quotas")
+def reset_quotas() -> None:
+    """Begin new periods for users who do not call, so that what they are shown is true; callers reset lazily."""
+    services.reset_due()
