@@ -1,7 +1,5 @@
 """The three people that the tests are about, and a clean start for each test."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from accounts.caller import redis_client
@@ -11,11 +9,10 @@ from inference.routes import forget_routes
 
 
 @pytest.fixture(autouse=True)
-def _clean_redis() -> Iterator[None]:
+def _clean_redis() -> None:
     """Every test begins with nothing cached, neither in Redis nor in this process."""
     redis_client().flushdb()
     forget_routes()
-    yield
 
 
 @pytest.fixture

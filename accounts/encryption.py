@@ -25,7 +25,7 @@ def cipher() -> MultiFernet:
     return _cipher(tuple(settings.FIELD_ENCRYPTION_KEYS))
 
 
-class EncryptedTextField(models.TextField):
+class EncryptedTextField(models.TextField):  # type: ignore[type-arg]
     """Text that is readable in Python and unreadable in the database and its dumps. It cannot be filtered by."""
 
     def get_prep_value(self, value: Any) -> Any:

@@ -32,7 +32,7 @@ class UserSerializer(serializers.ModelSerializer[User]):
         )
         read_only_fields = ("id", "is_active", "is_verified", "is_staff", "created_at", "updated_at", "last_login")
         # Uniqueness is the database's: the service turns its refusal into a conflict, without a race.
-        extra_kwargs: ClassVar = {"username": {"validators": []}}
+        extra_kwargs: ClassVar[dict[str, dict[str, Any]]] = {"username": {"validators": []}}
 
 
 class RegistrationSerializer(serializers.Serializer[User]):
@@ -83,7 +83,16 @@ class ApiKeySerializer(serializers.ModelSerializer[ApiKey]):
 
     class Meta:
         model = ApiKey
-        fields = ("id", "name", "prefix", "scopes", "is_active", "last_used_at", "expires_at", "created_at")
+        fields: tuple[str, ...] = (
+            "id",
+            "name",
+            "prefix",
+            "scopes",
+            "is_active",
+            "last_used_at",
+            "expires_at",
+            "created_at",
+        )
         read_only_fields = ("id", "prefix", "is_active", "last_used_at", "created_at")
 
     def get_prefix(self, key: ApiKey) -> str:

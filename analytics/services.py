@@ -29,4 +29,4 @@ def roll_up(*, days: int = 2, today: date | None = None) -> int:
     end = (today or timezone.now().date()) + timedelta(days=1)
     with connection.cursor() as cursor:
         cursor.execute(ROLL_UP, {"since": f"{end - timedelta(days=days)}T00:00Z", "until": f"{end}T00:00Z"})
-        return cursor.rowcount
+        return int(cursor.rowcount)

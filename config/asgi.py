@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import MutableMapping
-from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
@@ -18,11 +16,9 @@ from django.db import OperationalError, connection
 
 from config import health
 from config.errors import failure_of
-from config.handlers import Message, Receive, RoadHandler, Send
+from config.handlers import Message, Receive, RoadHandler, Scope, Send
 from inference import background, upstream
 from inference.exceptions import BodyTooLarge
-
-Scope = MutableMapping[str, Any]
 
 
 def refusal_to_serve() -> str | None:

@@ -141,8 +141,8 @@ def _failure_of_drf(error: drf.APIException) -> Failure:
 def _validation_errors(detail: Any, path: str = "") -> Iterator[dict[str, str | None]]:
     if isinstance(detail, Mapping):
         for name, value in detail.items():
-            name = "" if name == "non_field_errors" else str(name)
-            yield from _validation_errors(value, ".".join(filter(None, (path, name))))
+            own = "" if name == "non_field_errors" else str(name)
+            yield from _validation_errors(value, ".".join(filter(None, (path, own))))
     elif isinstance(detail, list):
         for index, value in enumerate(detail):
             nested = f"{path}.{index}" if isinstance(value, Mapping) else path

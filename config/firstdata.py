@@ -37,7 +37,7 @@ def ensure_operator(*, email: str, password: str) -> None:
 def ensure_local_models(url: str) -> None:
     """Make sure that the local model server's provider points at it, and that its models have been there once."""
     provider, _created = Provider.objects.update_or_create(name=LOCAL_PROVIDER, defaults={"base_url": url})
-    if provider.models.exists():
+    if provider.offered_models.exists():
         return
     Model.objects.bulk_create(
         [

@@ -17,7 +17,7 @@ from django.conf import settings
 from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.messages.middleware import MessageMiddleware
 from django.contrib.sessions.middleware import SessionMiddleware
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http import HttpRequest, HttpResponse, HttpResponseForbidden, HttpResponseNotAllowed
 from django.http.response import HttpResponseBase
 from django.middleware.clickjacking import XFrameOptionsMiddleware
 from django.middleware.csrf import CsrfViewMiddleware
@@ -136,9 +136,9 @@ class PageCsrfMiddleware(PageOnly, CsrfViewMiddleware):
     def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
         super().__init__(get_response)
         if iscoroutinefunction(get_response):
-            self.process_view = self.process_view_async
+            self.process_view = self.process_view_async  # type: ignore[method-assign, assignment]
 
-    def process_view(self, request: HttpRequest, *args: Any) -> HttpResponseBase | None:
+    def process_view(self, request: HttpRequest, *args: Any) -> HttpResponseForbidden | None:
         return None if is_api(request) else super().process_view(request, *args)
 
     async def process_view_async(self, request: HttpRequest, *args: Any) -> HttpResponseBase | None:

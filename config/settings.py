@@ -393,7 +393,7 @@ UNFOLD = {
             },
         ],
     },
-    "STYLES": [lambda request: static("config/admin.css")],
+    "STYLES": [lambda _request: static("config/admin.css")],
 }
 
 # Files, language, logs -------------------------------------------------------------------------------------------

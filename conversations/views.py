@@ -62,5 +62,6 @@ class ConversationViewSet(viewsets.ModelViewSet[Conversation]):
     @action(detail=True, filterset_fields=(), serializer_class=MessageSerializer)
     def messages(self, request: Request, pk: UUID) -> Response:
         """What was said, newest first."""
-        page = self.paginate_queryset(Message.objects.filter(conversation=self.get_object()))
-        return self.get_paginated_response(MessageSerializer(page, many=True).data)
+        said: QuerySet[Any] = Message.objects.filter(conversation=self.get_object())
+        page: list[Any] | None = self.paginate_queryset(said)
+        return self.get_paginated_response(MessageSerializer(page or [], many=True).data)

@@ -60,10 +60,10 @@ def _finished(task: asyncio.Task[Any]) -> None:
 
 
 def _run(work: Callable[[], T]) -> T:
-    if connection.connection is not None and time.monotonic() - getattr(_thread, "last", 0.0) > IDLE_SECONDS:
-        # The server may have been restarted while this thread had nothing to do.
-        if not connection.is_usable():
-            connection.close()
+    idle = time.monotonic() - getattr(_thread, "last", 0.0)
+    # The server may have been restarted while this thread had nothing to do.
+    if idle > IDLE_SECONDS and connection.connection is not None and not connection.is_usable():
+        connection.close()
     try:
         return work()
     except DatabaseError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, suppress
 from typing import Any, Protocol
 
@@ -63,7 +63,7 @@ class Exchange:
         self.reply: StreamedReply | None = None
         self._loop = asyncio.get_running_loop()
         self._settling: asyncio.Task[None] | None = None
-        self._chunks: AsyncIterator[bytes] | None = None
+        self._chunks: AsyncGenerator[bytes, None] | None = None
         self._first: bytes | None = None
 
     # Whole answers ---------------------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ class Exchange:
         if self._settling is None:
             in_background(self.abandon())
 
-    async def _relay(self) -> AsyncIterator[bytes]:
+    async def _relay(self) -> AsyncGenerator[bytes, None]:
         reply = self.reply = StreamedReply(model=self.call.model, include_usage=_wants_usage(self.call.payload))
         failure: UpstreamError | None = None
         code = UPSTREAM_ERROR
@@ -167,7 +167,7 @@ class Exchange:
             raise failure
         yield _error_event(failure)
 
-    async def _events(self) -> AsyncIterator[list[dict[str, Any] | None]]:
+    async def _events(self) -> AsyncGenerator[list[dict[str, Any] | None], None]:
         failure: UpstreamError | None = None
         for route in self.call.routes:
             answered = False
@@ -197,7 +197,7 @@ class Exchange:
     async def abandon(self) -> None:
         """End the call because its caller has left: upstream is closed, what was delivered is charged."""
         if self._chunks is not None:
-            await self._chunks.aclose()  # type: ignore[attr-defined]
+            await self._chunks.aclose()
         if self._settling is None:
             self.call.outcome.fail(CLIENT_DISCONNECTED, "The caller left before the end.", Status.CANCELLED)
             if self.reply is not None:

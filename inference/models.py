@@ -70,7 +70,7 @@ class Model(models.Model):
     id: models.UUIDField[UUID, UUID] = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     name = models.CharField(max_length=100, help_text="What callers write in `model`.")
     kind = models.CharField(max_length=20, choices=Resource.choices, default=Resource.LLM)
-    provider = models.ForeignKey(Provider, on_delete=models.CASCADE, related_name="models")
+    provider = models.ForeignKey(Provider, on_delete=models.CASCADE, related_name="offered_models")
     upstream_name = models.CharField(max_length=200, help_text="What the provider calls it.")
     fallback_order = models.PositiveSmallIntegerField(default=0, help_text="Lowest first.")
     input_price = models.BigIntegerField(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -85,7 +85,7 @@ async def read_json(response: aiohttp.ClientResponse) -> dict[str, Any]:
     return value
 
 
-async def read_events(response: aiohttp.ClientResponse) -> AsyncIterator[list[dict[str, Any] | None]]:
+async def read_events(response: aiohttp.ClientResponse) -> AsyncGenerator[list[dict[str, Any] | None], None]:
     """Server-sent events, as many at a time as have arrived; None stands for `[DONE]`.
 
     `UpstreamError` if the answer is not an event stream, or an event is not a JSON object.

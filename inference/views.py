@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any
@@ -28,7 +28,7 @@ from inference.serializers import RequestDetailSerializer, RequestSerializer
 from inference.services import Call
 from quotas.meters import Resource
 
-AsyncView = Callable[..., Awaitable[HttpResponseBase]]
+AsyncView = Callable[..., Coroutine[Any, Any, HttpResponseBase]]
 
 
 def openai_view(method: str) -> Callable[[AsyncView], AsyncView]:

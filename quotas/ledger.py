@@ -181,7 +181,7 @@ def reset(*, user_id: UUID | None, now: datetime, batch: int) -> int:
             RESET,
             {"user_id": user_id, "now": now, "batch": batch, "periods": list(ends), "ends": list(ends.values())},
         )
-        return cursor.rowcount
+        return int(cursor.rowcount)
 
 
 def _execute(statement: str, values: dict[str, Any]) -> bool:

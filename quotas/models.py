@@ -177,8 +177,9 @@ class ReservationQuerySet(models.QuerySet["Reservation"]):
 class Reservation(models.Model):
     """A hold of amounts on a user's quotas, until it is confirmed with what was really used, released, or expires.
 
-    `amounts` (asked for) and `used` (in the end) are keyed by meter, `{"llm.tokens": 120}`; `holds` and `charged` by the
-    quota that carried them. `charged` is less than `used` only where the rest of the quota was smaller than the overrun.
+    `amounts` (asked for) and `used` (in the end) are keyed by meter, `{"llm.tokens": 120}`; `holds` and `charged` by
+    the quota that carried them. `charged` is less than `used` only where the rest of the quota was smaller than the
+    overrun.
     """
 
     class Status(models.TextChoices):

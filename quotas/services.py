@@ -98,9 +98,9 @@ def sweep_expired(*, now: datetime | None = None) -> int:
     """Release the holds whose time is over; how many there were."""
     now = now or timezone.now()
     swept = 0
-    for id in Reservation.objects.expired(now).values_list("id", flat=True).order_by("id")[:BATCH]:
+    for reservation_id in Reservation.objects.expired(now).values_list("id", flat=True).order_by("id")[:BATCH]:
         with transaction.atomic():
-            swept += ledger.release(id=id, status=Reservation.Status.EXPIRED, now=now)
+            swept += ledger.release(id=reservation_id, status=Reservation.Status.EXPIRED, now=now)
     return swept
 
 
@@ -131,29 +131,29 @@ def check(*, user_id: UUID, amounts: Amounts) -> Verdict:
 
 def _reserve(user_id: UUID, amounts: Amounts, seconds: int, idempotency_key: str | None) -> Hold:
     with transaction.atomic():
-        id, rows = _try_reserve(user_id, amounts, seconds, idempotency_key)
+        reservation_id, rows = _try_reserve(user_id, amounts, seconds, idempotency_key)
         included = {row.meter.resource for row in rows}
         if any(meter.resource not in included for meter in amounts):
             provision(user_id=user_id)
-            id, rows = _try_reserve(user_id, amounts, seconds, idempotency_key)
+            reservation_id, rows = _try_reserve(user_id, amounts, seconds, idempotency_key)
             included = {row.meter.resource for row in rows}
         if any(meter.resource not in included for meter in amounts):
             raise QuotaExceeded
         if not all(row.is_current for row in rows):
             reset_due(user_id=user_id)
-            id, rows = _try_reserve(user_id, amounts, seconds, idempotency_key)
+            reservation_id, rows = _try_reserve(user_id, amounts, seconds, idempotency_key)
         for row in rows:
             if not row.fits:
                 raise QuotaExceeded(meter=row.meter, limit=row.limit, remaining=row.remaining, resets_at=row.reset_date)
-        return Hold(id, timezone.now() + timedelta(seconds=seconds))
+        return Hold(reservation_id, timezone.now() + timedelta(seconds=seconds))
 
 
 def _try_reserve(
     user_id: UUID, amounts: Amounts, seconds: int, idempotency_key: str | None
 ) -> tuple[UUID, list[ledger.Row]]:
-    id, now = uuid7(), timezone.now()
-    return id, ledger.reserve(
-        id=id,
+    reservation_id, now = uuid7(), timezone.now()
+    return reservation_id, ledger.reserve(
+        id=reservation_id,
         user_id=user_id,
         amounts=amounts,
         idempotency_key=idempotency_key,

@@ -50,7 +50,7 @@ if [ "$(cat "$stamp" 2>/dev/null || true)" = "$wanted" ]; then
 fi
 
 echo "Installing packages (once, and when they change)."
-pip=".venv/bin/python -m pip install --quiet --no-input --disable-pip-version-check"
+pip=".venv/bin/python -m pip install --quiet --quiet --no-input --disable-pip-version-check"
 options=""
 for file in $files; do options="$options -r $file"; done
 # shellcheck disable=SC2086

@@ -14,6 +14,10 @@ from pathlib import Path
 from config.embedded.process import StartProblemError
 
 NAME = "mainstay"
+READ_AND_RUN = stat.S_IROTH | stat.S_IXOTH
+
+# Directories that `let_pass` has changed.
+opened: list[Path] = []
 
 
 @functools.cache
@@ -60,30 +64,27 @@ def own_directory(directory: Path) -> None:
     directory.chmod(0o700)
 
 
-def let_pass(*paths: Path) -> list[Path]:
+def let_pass(*paths: Path) -> None:
     """Let the servers' account reach `paths`: add o+x, the right to pass but not to look, to the closed parents.
 
-    Needed only when root keeps the repository below a directory such as /root, which nobody else may enter. Returns the
-    directories that were changed.
+    Needed only when root keeps the repository below a directory such as /root, which nobody else may enter. What was
+    changed is kept in `opened`, for `manage.py up` to say so.
     """
     if service_account() is None:
-        return []
-    changed = []
+        return
     for path in paths:
         for parent in path.resolve().parents:
             mode = parent.stat().st_mode
             if not mode & stat.S_IXOTH:
                 parent.chmod(stat.S_IMODE(mode) | stat.S_IXOTH)
-                changed.append(parent)
-    return changed
+                opened.append(parent)
 
 
-def let_read(tree: Path) -> None:
-    """Let the servers' account read and run an installed package, which a umask of 077 would have closed."""
-    if service_account() is None:
+def let_read(program: Path, *trees: Path) -> None:
+    """Let the servers' account read and run an installed `program` with its `trees`, when a umask has closed them."""
+    if service_account() is None or program.stat().st_mode & READ_AND_RUN == READ_AND_RUN:
         return
-    for path in [tree, *tree.rglob("*")]:
-        mode = stat.S_IMODE(path.stat().st_mode)
-        open_mode = mode | (mode & stat.S_IRWXU) >> 6 & (stat.S_IROTH | stat.S_IXOTH)
-        if open_mode != mode:
-            path.chmod(open_mode)
+    for tree in trees:
+        for path in [tree, *tree.rglob("*")]:
+            mode = stat.S_IMODE(path.stat().st_mode)
+            path.chmod(mode | mode >> 6 & READ_AND_RUN)

