@@ -31,17 +31,19 @@ class Turn:
     def settle(self) -> None:
         """The second commit: money, history and the assistant's message, together."""
         outcome = self.call.outcome
+        if self.conversation_id is None or not outcome.text:
+            inference.settle(self.call)
+            return
         with transaction.atomic():
             inference.settle(self.call)
-            if self.conversation_id is not None and (text := outcome.text):
-                append_message(
-                    conversation_id=self.conversation_id,
-                    role=Role.ASSISTANT,
-                    content=text,
-                    model_used=self.call.model,
-                    token_count=outcome.output_tokens,
-                    request_id=self.call.request_id,
-                )
+            append_message(
+                conversation_id=self.conversation_id,
+                role=Role.ASSISTANT,
+                content=outcome.text,
+                model_used=self.call.model,
+                token_count=outcome.output_tokens,
+                request_id=self.call.request_id,
+            )
 
 
 def open_chat(*, caller: Caller, payload: dict[str, Any], conversation_id: str | None = None) -> Turn:
@@ -70,7 +72,7 @@ def open_chat(*, caller: Caller, payload: dict[str, Any], conversation_id: str |
 
 def append_message(*, conversation_id: UUID, role: Message.Role, content: str, **fields: Any) -> Message:
     """Add a message at the end, and mark the conversation as active now."""
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         message = Message.objects.create(
             conversation_id=conversation_id, role=role, content=content.replace("\0", "\ufffd"), **fields
         )

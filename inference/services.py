@@ -106,24 +106,26 @@ def open_call(*, caller: Caller, kind: Resource, payload: dict[str, Any]) -> Cal
         begun=time.monotonic(),
     )
     amounts = _amounts(kind, routes[0], input_estimate, output_estimate)
-    with transaction.atomic():
-        hold = quotas.reserve(
-            user_id=caller.user_id,
-            amounts=amounts,
-            seconds=settings.CALL_DEADLINE_SECONDS + settings.HOLD_GRACE_SECONDS,
-        )
-        call.reservation_id = hold.id
+    with transaction.atomic(savepoint=False):
+        # The request goes first (its foreign key is checked at commit): the quota rows are then locked for as short
+        # as can be, which is what bounds the calls of one busy user.
         Request.objects.create(
             id=call.request_id,
             user_id=caller.user_id,
             api_key_id=caller.api_key_id,
-            reservation_id=hold.id,
+            reservation_id=call.reservation_id,
             request_type=kind,
             model=name,
             is_stream=call.is_stream,
             input_tokens=input_estimate,
             usage=Usage.ESTIMATED,
             request_data=bounded_copy(payload, most=settings.HISTORY_BYTES),
+        )
+        quotas.reserve(
+            reservation_id=call.reservation_id,
+            user_id=caller.user_id,
+            amounts=amounts,
+            seconds=settings.CALL_DEADLINE_SECONDS + settings.HOLD_GRACE_SECONDS,
         )
     return call
 
@@ -149,7 +151,7 @@ def settle(call: Call) -> None:
         "response_data": bounded_copy(outcome.response, most=settings.HISTORY_BYTES) if outcome.response else None,
         "finished_at": timezone.now(),
     }
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         if not Request.objects.filter(pk=call.request_id, status=Status.RUNNING).update(**fields):
             log.warning("call_settled_before", request=str(call.request_id))
         elif outcome.usage == Usage.NONE:

@@ -1,7 +1,7 @@
 """The SQL of the hold: each function is one statement, all or nothing, and locks quota rows in the order of their ids.
 
 The statements are written out because they are the promise: a hold is admitted by the row versions that it has locked,
-so N concurrent holds against a limit of L admit exactly L. Nothing here begins a transaction; callers in `services` do.
+so N concurrent holds against a limit of L admit exactly L. A statement is its own transaction where the caller has not begun one.
 """
 
 from __future__ import annotations

@@ -44,7 +44,14 @@ class Verdict:
 # Holds -----------------------------------------------------------------------------------------------------------
 
 
-def reserve(*, user_id: UUID, amounts: Amounts, seconds: int, idempotency_key: str | None = None) -> Hold:
+def reserve(
+    *,
+    user_id: UUID,
+    amounts: Amounts,
+    seconds: int,
+    idempotency_key: str | None = None,
+    reservation_id: UUID | None = None,
+) -> Hold:
     """Hold `amounts` on every quota of the user that they touch, all or nothing, for `seconds`.
 
     A meter without a quota is not limited, but a resource without any quota is not in the user's plan. Raises
@@ -53,12 +60,12 @@ def reserve(*, user_id: UUID, amounts: Amounts, seconds: int, idempotency_key: s
     if not amounts or min(amounts.values()) < 0:
         raise InvalidInput("Amounts must be given and must not be negative.", param="amounts")
     if idempotency_key is None:
-        return _reserve(user_id, amounts, seconds, None)
+        return _reserve(user_id, amounts, seconds, None, reservation_id)
     if held := _held_before(user_id, amounts, idempotency_key):
         return held
     try:
         with transaction.atomic():
-            return _reserve(user_id, amounts, seconds, idempotency_key)
+            return _reserve(user_id, amounts, seconds, idempotency_key, reservation_id)
     except IntegrityError:
         held = _held_before(user_id, amounts, idempotency_key)
         if held is None:
@@ -73,18 +80,16 @@ def settle(*, reservation_id: UUID, used: Amounts) -> None:
     `ReservationNotHeld` if the reservation was settled or released before.
     """
     now = timezone.now()
-    with transaction.atomic():
-        if ledger.settle(id=reservation_id, used=used, now=now):
-            return
-        if not ledger.settle(id=reservation_id, used=used, now=now, late=True):
-            raise ReservationNotHeld
+    if ledger.settle(id=reservation_id, used=used, now=now):
+        return
+    if not ledger.settle(id=reservation_id, used=used, now=now, late=True):
+        raise ReservationNotHeld
 
 
 def release(*, reservation_id: UUID) -> None:
     """Let a hold go without a charge; `ReservationNotHeld` if it is not held any more."""
-    with transaction.atomic():
-        if not ledger.release(id=reservation_id, status=Reservation.Status.RELEASED, now=timezone.now()):
-            raise ReservationNotHeld
+    if not ledger.release(id=reservation_id, status=Reservation.Status.RELEASED, now=timezone.now()):
+        raise ReservationNotHeld
 
 
 def consume(*, user_id: UUID, amounts: Amounts, idempotency_key: str | None = None) -> None:
@@ -99,8 +104,7 @@ def sweep_expired(*, now: datetime | None = None) -> int:
     now = now or timezone.now()
     swept = 0
     for reservation_id in Reservation.objects.expired(now).values_list("id", flat=True).order_by("id")[:BATCH]:
-        with transaction.atomic():
-            swept += ledger.release(id=reservation_id, status=Reservation.Status.EXPIRED, now=now)
+        swept += ledger.release(id=reservation_id, status=Reservation.Status.EXPIRED, now=now)
     return swept
 
 
@@ -129,37 +133,49 @@ def check(*, user_id: UUID, amounts: Amounts) -> Verdict:
     return Verdict([q for q in quotas if q.resource_type in {m.resource for m in amounts}], None)
 
 
-def _reserve(user_id: UUID, amounts: Amounts, seconds: int, idempotency_key: str | None) -> Hold:
-    with transaction.atomic():
-        reservation_id, rows = _try_reserve(user_id, amounts, seconds, idempotency_key)
-        included = {row.meter.resource for row in rows}
-        if any(meter.resource not in included for meter in amounts):
-            provision(user_id=user_id)
-            reservation_id, rows = _try_reserve(user_id, amounts, seconds, idempotency_key)
-            included = {row.meter.resource for row in rows}
-        if any(meter.resource not in included for meter in amounts):
-            raise QuotaExceeded
-        if not all(row.is_current for row in rows):
-            reset_due(user_id=user_id)
-            reservation_id, rows = _try_reserve(user_id, amounts, seconds, idempotency_key)
-        for row in rows:
-            if not row.fits:
-                raise QuotaExceeded(meter=row.meter, limit=row.limit, remaining=row.remaining, resets_at=row.reset_date)
-        return Hold(reservation_id, timezone.now() + timedelta(seconds=seconds))
+def _reserve(
+    user_id: UUID, amounts: Amounts, seconds: int, idempotency_key: str | None, reservation_id: UUID | None
+) -> Hold:
+    reservation_id = reservation_id or uuid7()
+    hold, rows = _try_reserve(reservation_id, user_id, amounts, seconds, idempotency_key)
+    if hold is None and not _includes(rows, amounts):
+        provision(user_id=user_id)
+        hold, rows = _try_reserve(reservation_id, user_id, amounts, seconds, idempotency_key)
+    if hold is None and not all(row.is_current for row in rows):
+        reset_due(user_id=user_id)
+        hold, rows = _try_reserve(reservation_id, user_id, amounts, seconds, idempotency_key)
+    if hold is None:
+        raise _refusal(rows)
+    return hold
 
 
 def _try_reserve(
-    user_id: UUID, amounts: Amounts, seconds: int, idempotency_key: str | None
-) -> tuple[UUID, list[ledger.Row]]:
-    reservation_id, now = uuid7(), timezone.now()
-    return reservation_id, ledger.reserve(
+    reservation_id: UUID, user_id: UUID, amounts: Amounts, seconds: int, idempotency_key: str | None
+) -> tuple[Hold | None, list[ledger.Row]]:
+    now = timezone.now()
+    expires_at = now + timedelta(seconds=seconds)
+    rows = ledger.reserve(
         id=reservation_id,
         user_id=user_id,
         amounts=amounts,
         idempotency_key=idempotency_key,
         now=now,
-        expires_at=now + timedelta(seconds=seconds),
+        expires_at=expires_at,
     )
+    admitted = _includes(rows, amounts) and all(row.is_current and row.fits for row in rows)
+    return (Hold(reservation_id, expires_at) if admitted else None), rows
+
+
+def _includes(rows: list[ledger.Row], amounts: Amounts) -> bool:
+    """Whether every resource has at least one quota."""
+    return {row.meter.resource for row in rows} == {meter.resource for meter in amounts}
+
+
+def _refusal(rows: list[ledger.Row]) -> QuotaExceeded:
+    for row in rows:
+        if not row.fits:
+            return QuotaExceeded(meter=row.meter, limit=row.limit, remaining=row.remaining, resets_at=row.reset_date)
+    return QuotaExceeded()
 
 
 def _held_before(user_id: UUID, amounts: Amounts, idempotency_key: str) -> Hold | None:
@@ -258,8 +274,7 @@ def reset_due(*, user_id: UUID | None = None, now: datetime | None = None) -> in
     now = now or timezone.now()
     total = 0
     while True:
-        with transaction.atomic():
-            done = ledger.reset(user_id=user_id, now=now, batch=BATCH)
+        done = ledger.reset(user_id=user_id, now=now, batch=BATCH)
         total += done
         if done < BATCH:
             return total

@@ -46,7 +46,7 @@ def keep(credentials: Credentials, *, running: bool) -> None:
 def banner(credentials: Credentials, news: Collection[str]) -> str:
     """What to open, and what to paste. A secret is shown at the start that made it (`news`), and never again."""
     base = credentials.base_url
-    elsewhere = f"(shown at the first start; it is in {UP_FILE})"
+    elsewhere = f"(in {UP_FILE})"
     password = credentials.operator_password if "operator_password" in news else elsewhere
     key = f"{credentials.api_key}  (shown only this once)" if "api_key" in news else elsewhere
     from_file = f"""$(sed -n 's/.*"api_key": "\\([^"]*\\)".*/\\1/p' '{UP_FILE}')"""

@@ -64,7 +64,7 @@ class Command(BaseCommand):
         self.say(f"Mainstay starts. Its data and its logs are in {DATA_DIR}")
         stores, models = self.launch_servers(supervisor)
         if account.opened:
-            names = ", ".join(map(str, account.opened))
+            names = ", ".join(str(path) for path in account.opened if not path.is_relative_to(sys.prefix))
             self.say(f"The account {account.NAME} of the servers may now pass through (o+x): {names}")
         for name, store in stores.items():
             store.wait_ready()
@@ -81,6 +81,7 @@ class Command(BaseCommand):
         supervisor.check()
         credentials.keep(self.known, running=True)
         self.stdout.write(credentials.banner(self.known, news))
+        self.stdout.flush()
 
     def launch_servers(self, supervisor: Supervisor) -> tuple[dict[str, Part], list[CommandPart]]:
         """Start side by side what needs nothing else. The first started is the last stopped."""
