@@ -1,18 +1,73 @@
-"""The three people that the tests are about, and a clean start for each test."""
+"""The three people that the tests are about, how they call, and a clean start for each test."""
+
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from typing import Any
 
 import pytest
+from django.apps import apps
+from django.core.cache import caches
+from django.db import connection
+from django.test import Client
 
 from accounts.caller import redis_client
 from accounts.models import User
+from accounts.tests.credentials import access_token
 from accounts.tests.factories import UserFactory
 from inference.routes import forget_routes
 
+seed_plans = import_module("quotas.migrations.0002_seed_plans").seed
+
+
+class ApiClient(Client):
+    """Django's test client, which speaks JSON, carries a credential and is not excused from CSRF checks."""
+
+    def __init__(self, credential: str | None = None, **options: Any) -> None:
+        headers = {"Authorization": f"Bearer {credential}"} if credential else None
+        super().__init__(enforce_csrf_checks=True, headers=headers, **options)
+
+    def post(self, path: str, data: Any = None, content_type: str = "application/json", **extra: Any) -> Any:
+        return super().post(path, data, content_type, **extra)
+
+    def generic(self, method: str, path: str, data: Any = "", content_type: str = "", **extra: Any) -> Any:
+        if content_type in {"", "application/octet-stream"}:
+            content_type = "application/json"
+        return super().generic(method, path, self._encode_json(data, content_type), content_type, **extra)
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """The threads of `inference.background` keep their connections, and a database with connections is not dropped."""
+    yield
+    with django_db_blocker.unblock(), connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
 
 @pytest.fixture(autouse=True)
-def _clean_redis() -> None:
-    """Every test begins with nothing cached, neither in Redis nor in this process."""
+def _clean_start(request: pytest.FixtureRequest, settings: Any) -> Iterator[None]:
+    """Nothing cached, neither in Redis nor in this process; passwords that cost nothing; the seeded plans."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     redis_client().flushdb()
     forget_routes()
+    yield
+    marker = request.node.get_closest_marker("django_db")
+    if {"transactional_db", "live_server"} & set(request.fixturenames) or (marker and marker.kwargs.get("transaction")):
+        with request.getfixturevalue("django_db_blocker").unblock():
+            seed_plans(apps, None)
+
+
+@pytest.fixture
+def redis_away(settings: Any) -> Iterator[None]:
+    """Redis cannot be reached."""
+    settings.REDIS_URL = "unix:///nowhere/redis.sock"
+    settings.CACHES = {name: cache | {"LOCATION": settings.REDIS_URL} for name, cache in settings.CACHES.items()}
+    redis_client.cache_clear()
+    yield
+    redis_client.cache_clear()
+    caches.close_all()
 
 
 @pytest.fixture
@@ -31,3 +86,13 @@ def bob(db: None) -> User:
 def olga(db: None) -> User:
     """An operator."""
     return UserFactory(email="olga@example.com", is_staff=True, is_superuser=True)
+
+
+@pytest.fixture
+def api() -> Callable[..., ApiClient]:
+    """A client for anybody: `api()`, `api(alice)`, `api("msk_…")`."""
+
+    def client_of(who: User | str | None = None, **options: Any) -> ApiClient:
+        return ApiClient(access_token(who) if isinstance(who, User) else who, **options)
+
+    return client_of

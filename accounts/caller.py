@@ -70,7 +70,7 @@ def hash_key(raw: str) -> str:
 def caller_for_key(raw: str, *, ip: str | None = None) -> Caller:
     """The caller behind an API key; `NotAuthenticated` if it is malformed, unknown, expired or revoked."""
     prefix, _, secret = raw.removeprefix(KEY_MARK).partition("_")
-    if not raw.startswith(KEY_MARK) or not secret or len(raw) > 100 or not raw.isascii():
+    if not raw.startswith(KEY_MARK) or not prefix.isalnum() or not secret or len(raw) > 100 or not raw.isascii():
         raise NotAuthenticated
     found = _read(_key_name(prefix)) or _load_key(prefix)
     if found is None or not hmac.compare_digest(found["hash"], hash_key(raw)):

@@ -18,6 +18,7 @@ from accounts.exceptions import Conflict, InvalidInput, NotFound
 from accounts.models import ApiKey, User
 
 EDITABLE = frozenset({"email", "full_name", "username", "preferred_model", "metadata"})
+RIGHTS = frozenset({"is_verified", "is_staff", "is_superuser"})
 
 
 def register_user(
@@ -49,9 +50,12 @@ def update_user(*, user_id: UUID, by: Caller | User, **changes: Any) -> User:
     """Change a user's own fields (`EDITABLE`); `Conflict` if an address or user name is taken."""
     if unknown := changes.keys() - EDITABLE:
         raise InvalidInput(f"{', '.join(sorted(unknown))} cannot be changed.", param=min(unknown))
+    if "username" in changes:
+        # Any number of users may have none, and an empty one would be unique.
+        changes["username"] = changes["username"] or None
     try:
         with transaction.atomic():
-            user = User.objects.select_for_update(no_key=True).get(pk=user_id)
+            user = _locked(user_id)
             if "email" in changes:
                 changes["email"] = changes["email"].strip().lower()
                 user.is_verified = user.is_verified and changes["email"] == user.email
@@ -66,6 +70,37 @@ def update_user(*, user_id: UUID, by: Caller | User, **changes: Any) -> User:
     return user
 
 
+def administer_user(*, user_id: UUID, by: Caller | User, **changes: Any) -> None:
+    """Change what operators may change: `EDITABLE`, `RIGHTS` and `is_active`; each of the three is an event of its own.
+
+    `Conflict` and `InvalidInput` as in `update_user`.
+    """
+    own = {name: value for name, value in changes.items() if name not in RIGHTS and name != "is_active"}
+    rights = {name: value for name, value in changes.items() if name in RIGHTS}
+    with transaction.atomic():
+        if own:
+            update_user(user_id=user_id, by=by, **own)
+        user = User.objects.select_for_update(no_key=True).get(pk=user_id)
+        if rights:
+            User.objects.filter(pk=user_id).update(**rights, updated_at=timezone.now())
+            drop_snapshots(user_id)
+            audit.record("user.rights_changed", by=by, target=user, **rights)
+        if "is_active" in changes:
+            set_user_active(user=user, is_active=changes["is_active"], by=by)
+
+
+def set_password(*, user_id: UUID, password: str, by: Caller | User) -> None:
+    """Give a user a new password, which ends their sessions in the admin; `InvalidInput` if it is too weak."""
+    with transaction.atomic():
+        user = User.objects.select_for_update(no_key=True).get(pk=user_id)
+        check_password_strength(password, user)
+        user.set_password(password)
+        user.password_changed_at = timezone.now()
+        user.save(update_fields=["password", "password_changed_at", "updated_at"])
+        drop_snapshots(user_id)
+        audit.record("user.password_changed", by=by, target=user)
+
+
 def set_user_active(*, user: User, is_active: bool, by: Caller | User) -> None:
     """Let a user in or shut them out, with all of their keys and tokens, from the next request on."""
     with transaction.atomic():
@@ -77,11 +112,18 @@ def set_user_active(*, user: User, is_active: bool, by: Caller | User) -> None:
 def close_account(*, user_id: UUID, by: Caller | User) -> None:
     """End a user's access: the account and its keys stop working at once; history stays for the operator."""
     with transaction.atomic():
-        user = User.objects.select_for_update(no_key=True).get(pk=user_id)
+        user = _locked(user_id)
         User.objects.filter(pk=user.pk).update(is_active=False, updated_at=timezone.now())
         ApiKey.objects.filter(user=user).update(is_active=False)
         drop_snapshots(user.pk)
         audit.record("user.closed", by=by, target=user)
+
+
+def _locked(user_id: UUID) -> User:
+    user = User.objects.select_for_update(no_key=True).filter(pk=user_id).first()
+    if user is None:
+        raise NotFound("No such user.")
+    return user
 
 
 def create_api_key(

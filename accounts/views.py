@@ -16,6 +16,7 @@ from rest_framework.response import Response
 
 from accounts import services
 from accounts.caller import Caller
+from accounts.exceptions import NotFound
 from accounts.ids import UUID_PATTERN
 from accounts.models import ApiKey, User
 from accounts.serializers import (
@@ -56,7 +57,10 @@ class UserViewSet(viewsets.GenericViewSet[User]):
     @extend_schema(responses=UserSerializer)
     @action(detail=False, methods=["get"])
     def me(self, request: Request) -> Response:
-        return Response(UserSerializer(User.objects.get(pk=caller_of(request).user_id)).data)
+        user = User.objects.filter(pk=caller_of(request).user_id).first()
+        if user is None:
+            raise NotFound("No such user.")
+        return Response(UserSerializer(user).data)
 
     @me.mapping.put
     @me.mapping.patch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
@@ -34,7 +35,10 @@ def refusal_to_serve() -> str | None:
     return f"Run `manage.py migrate` first: {len(missing)} migrations are not applied." if missing else None
 
 
-if reason := refusal_to_serve():
+# Servers may import this module inside of a running event loop, where Django refuses to ask a database.
+with ThreadPoolExecutor(1) as thread:
+    reason = thread.submit(refusal_to_serve).result()
+if reason:
     sys.exit(f"mainstay: {reason}")
 
 road_application = RoadHandler()

@@ -19,7 +19,7 @@ from rest_framework import exceptions as drf
 from rest_framework.response import Response
 
 from accounts.exceptions import Conflict, DomainError, InvalidInput, NotAllowed, NotAuthenticated, NotFound
-from inference.exceptions import BodyTooLarge, UpstreamError, UpstreamRefused
+from inference.exceptions import BodyTooLarge, UpstreamError, UpstreamRefused, UpstreamTimeout
 from quotas.exceptions import IdempotencyMismatch, QuotaExceeded
 
 
@@ -57,6 +57,7 @@ DOMAIN_ERRORS: tuple[tuple[type[DomainError], int, str], ...] = (
     (Conflict, 409, "conflict_error"),
     (BodyTooLarge, 413, "invalid_request_error"),
     (InvalidInput, 400, "invalid_request_error"),
+    (UpstreamTimeout, 504, "api_error"),
     (UpstreamError, 502, "api_error"),
     (DomainError, 400, "invalid_request_error"),
 )
@@ -155,22 +156,23 @@ def _validation_errors(detail: Any, path: str = "") -> Iterator[dict[str, str | 
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return _page_or_json(request, Failure(400, TYPES[400], CODES[400], "The request cannot be read."))
+    return page_or_json(request, Failure(400, TYPES[400], CODES[400], "The request cannot be read."))
 
 
 def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return _page_or_json(request, Failure(403, TYPES[403], CODES[403], "You may not do that."))
+    return page_or_json(request, Failure(403, TYPES[403], CODES[403], "You may not do that."))
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return _page_or_json(request, Failure(404, TYPES[404], CODES[404], "There is nothing at this address."))
+    return page_or_json(request, Failure(404, TYPES[404], CODES[404], "There is nothing at this address."))
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    return _page_or_json(request, INTERNAL)
+    return page_or_json(request, INTERNAL)
 
 
-def _page_or_json(request: HttpRequest, failure: Failure) -> HttpResponse:
+def page_or_json(request: HttpRequest, failure: Failure) -> HttpResponse:
+    """A page for people at the admin, the one shape for everybody else."""
     if request.path.startswith("/admin"):
         return render(request, "error.html", {"failure": failure}, status=failure.status)
     return failure.response()

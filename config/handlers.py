@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from typing import Any
 
 from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler, get_script_prefix
+from django.core.handlers.exception import convert_exception_to_response
 from django.http import HttpRequest
 from django.urls import set_script_prefix
+
+from config.middleware import RequestMiddleware
 
 Scope = dict[str, Any]
 Message = Mapping[str, Any]
@@ -23,9 +25,17 @@ class RoadHandler(ASGIHandler):
 
     Django's own handler makes a thread for each request and hops into it for `request_started` and `response.close`:
     about 1 ms. Here nothing runs in a thread but what a view sends there itself, so connections and caches that belong
-    to a request's thread, which those signals tidy up, do not exist. `response.close` is called in the event loop,
-    always once there is a response: an `Exchange` depends on it to notice callers who leave.
+    to a request's thread, which those signals tidy up, do not exist; and of the middleware only the outermost is there,
+    since the others are for pages. `response.close` is called in the event loop, always once there is a stream: an
+    `Exchange` depends on it to notice callers who leave.
     """
+
+    def load_middleware(self, is_async: bool = False) -> None:
+        self._view_middleware: list[Any] = []
+        self._template_response_middleware: list[Any] = []
+        middleware = RequestMiddleware(convert_exception_to_response(self._get_response_async))  # type: ignore[attr-defined]
+        self._exception_middleware: list[Any] = [middleware.process_exception]
+        self._middleware_chain = convert_exception_to_response(middleware)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -38,18 +48,16 @@ class RoadHandler(ASGIHandler):
             assert refusal is not None
             await self.send_response(refusal, send)
             return
-        answering = asyncio.ensure_future(self._answer(request, send))
-        leaving = asyncio.ensure_future(self._wait_until_gone(receive))
+        answering = asyncio.current_task()
+        assert answering is not None
+        leaving = asyncio.create_task(_cancel_when_gone(receive, answering))
         try:
-            await asyncio.wait((answering, leaving), return_when=asyncio.FIRST_COMPLETED)
+            await self._answer(request, send)
+        except asyncio.CancelledError:
+            if not leaving.done():
+                raise
         finally:
             leaving.cancel()
-            gone = not answering.done()
-            answering.cancel()
-            with suppress(asyncio.CancelledError):
-                await answering
-            if not gone:
-                answering.result()
             body.close()
 
     async def _answer(self, request: HttpRequest, send: Send) -> None:
@@ -57,8 +65,11 @@ class RoadHandler(ASGIHandler):
         try:
             await self.send_response(response, send)
         finally:
-            response.close()
+            if response.streaming:
+                response.close()
 
-    async def _wait_until_gone(self, receive: Receive) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
+
+async def _cancel_when_gone(receive: Receive, answering: asyncio.Task[Any]) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    answering.cancel()

@@ -25,7 +25,7 @@ from django.middleware.security import SecurityMiddleware
 from whitenoise.middleware import WhiteNoiseMiddleware
 
 from accounts.ids import uuid7
-from config.errors import METHOD_NOT_ALLOWED, failure_of
+from config.errors import METHOD_NOT_ALLOWED, failure_of, page_or_json
 
 log = structlog.get_logger("mainstay.request")
 
@@ -72,7 +72,7 @@ class RequestMiddleware:
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         """What views raise on purpose; the rest goes on to `config.errors.server_error`."""
         failure = failure_of(exception)
-        return failure.response() if failure else None
+        return page_or_json(request, failure) if failure else None
 
     def begin(self, request: HttpRequest) -> float:
         given = request.headers.get("X-Request-ID", "")

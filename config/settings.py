@@ -179,6 +179,8 @@ DATABASES: dict[str, dict[str, Any]] = {
         "CONN_MAX_AGE": 0,
         "CONN_HEALTH_CHECKS": True,
         "OPTIONS": {
+            # So that pg_stat_activity tells whose a connection is.
+            "application_name": env("APPLICATION_NAME", "mainstay"),
             "server_side_binding": True,
             "prepare_threshold": 2,
             "pool": {
@@ -205,16 +207,23 @@ def redis_url() -> str:
 
 
 REDIS_URL = redis_url()
+REDIS_OPTIONS = {
+    "CLIENT_CLASS": "django_redis.client.DefaultClient",
+    "CONNECTION_POOL_KWARGS": {"socket_timeout": 5, "socket_connect_timeout": 2},
+}
 CACHES = {
     "default": {
         "BACKEND": "django_redis.cache.RedisCache",
         "LOCATION": REDIS_URL,
-        "OPTIONS": {
-            "CLIENT_CLASS": "django_redis.client.DefaultClient",
-            "CONNECTION_POOL_KWARGS": {"socket_timeout": 5, "socket_connect_timeout": 2},
-        },
+        "OPTIONS": REDIS_OPTIONS,
         "KEY_PREFIX": "cache",
-    }
+    },
+    "ratelimit": {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "LOCATION": REDIS_URL,
+        "OPTIONS": REDIS_OPTIONS | {"IGNORE_EXCEPTIONS": True},
+        "KEY_PREFIX": "ratelimit",
+    },
 }
 SESSION_ENGINE = "django.contrib.sessions.backends.cache"
 
@@ -257,6 +266,9 @@ AUTH_SNAPSHOT_SECONDS = 60
 RATELIMIT_REGISTRATION = env("RATELIMIT_REGISTRATION", "20/m")
 RATELIMIT_TOKEN = env("RATELIMIT_TOKEN", "30/m")
 RATELIMIT_IP_META_KEY = "REMOTE_ADDR"
+RATELIMIT_USE_CACHE = "ratelimit"
+# What cannot be counted is let in: without Redis nobody could sign in any more.
+RATELIMIT_FAIL_OPEN = True
 
 SIMPLE_JWT = {
     "SIGNING_KEY": JWT_SECRET_KEY,
@@ -320,80 +332,71 @@ SPECTACULAR_SETTINGS = {
 
 # Admin -----------------------------------------------------------------------------------------------------------
 
+
+def admin_page(title: str, icon: str, app: str, model: str) -> dict[str, Any]:
+    """An item of the admin's sidebar, for those who may see the page."""
+    return {
+        "title": title,
+        "icon": icon,
+        "link": reverse_lazy(f"admin:{app}_{model}_changelist"),
+        "permission": lambda request: (
+            request.user.has_perm(f"{app}.view_{model}") or request.user.has_perm(f"{app}.change_{model}")
+        ),
+    }
+
+
 UNFOLD = {
     "SITE_TITLE": "Mainstay",
     "SITE_HEADER": "Mainstay",
     "SITE_SUBHEADER": "Operators",
     "SITE_SYMBOL": "hub",
+    "SITE_URL": None,
+    "SITE_DROPDOWN": [{"icon": "api", "title": "API reference", "link": reverse_lazy("docs")}],
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
+    "DASHBOARD_CALLBACK": "analytics.dashboard.dashboard",
+    "STYLES": [lambda _request: static("config/admin.css")],
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda _request: static("config/favicon.svg")}],
     "SIDEBAR": {
         "show_search": True,
         "navigation": [
+            {"items": [{"title": "Dashboard", "icon": "monitoring", "link": reverse_lazy("admin:index")}]},
             {
                 "title": "People",
                 "items": [
-                    {"title": "Users", "icon": "person", "link": reverse_lazy("admin:accounts_user_changelist")},
-                    {"title": "API keys", "icon": "key", "link": reverse_lazy("admin:accounts_apikey_changelist")},
-                    {
-                        "title": "Audit events",
-                        "icon": "policy",
-                        "link": reverse_lazy("admin:accounts_auditevent_changelist"),
-                    },
+                    admin_page("Users", "person", "accounts", "user"),
+                    admin_page("API keys", "key", "accounts", "apikey"),
+                    admin_page("Groups", "group", "auth", "group"),
+                    admin_page("Audit events", "policy", "accounts", "auditevent"),
                 ],
             },
             {
                 "title": "Plans and quotas",
                 "items": [
-                    {"title": "Plans", "icon": "sell", "link": reverse_lazy("admin:quotas_plan_changelist")},
-                    {
-                        "title": "Subscriptions",
-                        "icon": "card_membership",
-                        "link": reverse_lazy("admin:quotas_subscription_changelist"),
-                    },
-                    {"title": "Quotas", "icon": "speed", "link": reverse_lazy("admin:quotas_quota_changelist")},
-                    {
-                        "title": "Reservations",
-                        "icon": "hourglass_top",
-                        "link": reverse_lazy("admin:quotas_reservation_changelist"),
-                    },
+                    admin_page("Plans", "sell", "quotas", "plan"),
+                    admin_page("Subscriptions", "card_membership", "quotas", "subscription"),
+                    admin_page("Quotas", "speed", "quotas", "quota"),
+                    admin_page("Reservations", "hourglass_top", "quotas", "reservation"),
                 ],
             },
             {
                 "title": "Inference",
                 "items": [
-                    {
-                        "title": "Requests",
-                        "icon": "receipt_long",
-                        "link": reverse_lazy("admin:inference_request_changelist"),
-                    },
-                    {"title": "Models", "icon": "neurology", "link": reverse_lazy("admin:inference_model_changelist")},
-                    {"title": "Providers", "icon": "dns", "link": reverse_lazy("admin:inference_provider_changelist")},
+                    admin_page("Requests", "receipt_long", "inference", "request"),
+                    admin_page("Models", "neurology", "inference", "model"),
+                    admin_page("Providers", "dns", "inference", "provider"),
                 ],
             },
             {
                 "title": "Content",
                 "items": [
-                    {
-                        "title": "Conversations",
-                        "icon": "forum",
-                        "link": reverse_lazy("admin:conversations_conversation_changelist"),
-                    },
-                    {
-                        "title": "Saved prompts",
-                        "icon": "bookmark",
-                        "link": reverse_lazy("admin:prompts_savedprompt_changelist"),
-                    },
-                    {
-                        "title": "Daily statistics",
-                        "icon": "bar_chart",
-                        "link": reverse_lazy("admin:analytics_dailystat_changelist"),
-                    },
+                    admin_page("Conversations", "forum", "conversations", "conversation"),
+                    admin_page("Saved prompts", "bookmark", "prompts", "savedprompt"),
+                    admin_page("Daily statistics", "bar_chart", "analytics", "dailystat"),
                 ],
             },
         ],
     },
-    "STYLES": [lambda _request: static("config/admin.css")],
 }
 
 # Files, language, logs -------------------------------------------------------------------------------------------
@@ -408,6 +411,7 @@ LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True
 USE_I18N = True
+FORMAT_MODULE_PATH = ["config.formats"]
 
 LOGGING_CONFIG = "logging.config.dictConfig"
 LOGGING = logging_config(level=env("LOG_LEVEL", "INFO").upper())

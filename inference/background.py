@@ -22,7 +22,7 @@ IDLE_SECONDS = 1.0
 
 _thread = threading.local()
 
-_tasks: set[asyncio.Task[Any]] = set()
+_open: set[asyncio.Future[Any]] = set()
 
 
 @lru_cache(maxsize=1)
@@ -31,30 +31,32 @@ def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=settings.SERVICE_THREADS, thread_name_prefix="service")
 
 
-async def in_thread(work: Callable[[], T]) -> T:
-    """Run a synchronous service off the event loop.
-
-    If the awaiting task is cancelled, `work` still runs to its end: shield what must not be forgotten.
-    """
-    return await asyncio.get_running_loop().run_in_executor(_threads(), _run, work)
+def in_thread(work: Callable[[], T]) -> asyncio.Future[T]:
+    """Run a synchronous service off the event loop. It runs to its end even if the awaiting task is cancelled."""
+    running = asyncio.get_running_loop().run_in_executor(_threads(), _run, work)
+    _open.add(running)
+    running.add_done_callback(_open.discard)
+    return asyncio.shield(running)
 
 
 def in_background(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     """Start a task that no request's cancellation reaches; its failure is logged."""
     task = asyncio.get_running_loop().create_task(work)
-    _tasks.add(task)
-    task.add_done_callback(_finished)
+    _open.add(task)
+    task.add_done_callback(_open.discard)
+    task.add_done_callback(log_failure)
     return task
 
 
 async def drain(seconds: float = 10.0) -> None:
-    """Wait for the background tasks, at shutdown; what does not end in time is the sweeper's."""
-    if _tasks:
-        await asyncio.wait(_tasks, timeout=seconds)
+    """Wait for what runs in threads and in the background, at shutdown; what does not end in time is the sweeper's."""
+    ends = time.monotonic() + seconds
+    while _open and (left := ends - time.monotonic()) > 0:
+        await asyncio.wait(_open, timeout=left)
 
 
-def _finished(task: asyncio.Task[Any]) -> None:
-    _tasks.discard(task)
+def log_failure(task: asyncio.Future[Any]) -> None:
+    """A done-callback for work that nobody may be waiting for any more."""
     if not task.cancelled() and (error := task.exception()) is not None:
         log.error("background_task_failed", exc_info=error)
 

@@ -27,6 +27,13 @@ class UpstreamError(DomainError):
     message = "The model server failed."
 
 
+class UpstreamTimeout(UpstreamError):
+    """The model server, or the whole call, took too long."""
+
+    code = "upstream_timeout"
+    message = "The model server did not answer in time."
+
+
 class UpstreamRefused(UpstreamError):
     """The model server understood the call and refused it (400, 404, 413, 422 …): the caller must change it."""
 

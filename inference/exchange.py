@@ -15,8 +15,8 @@ from typing import Any, Protocol
 import orjson
 
 from inference import upstream
-from inference.background import in_background, in_thread
-from inference.exceptions import UpstreamError, UpstreamRefused
+from inference.background import in_background, in_thread, log_failure
+from inference.exceptions import UpstreamError, UpstreamRefused, UpstreamTimeout
 from inference.payloads import estimate_tokens
 from inference.replies import DONE, StreamedReply, reported_usage, text_of
 from inference.routes import Route
@@ -36,7 +36,7 @@ class Opened(Protocol):
 
 async def begin(open_call: Callable[[], Opened]) -> Exchange:
     """Open a call in a thread. If the caller leaves meanwhile, what was opened is settled all the same."""
-    opening = asyncio.ensure_future(in_thread(open_call))
+    opening = in_thread(open_call)
     try:
         return Exchange(await asyncio.shield(opening))
     except asyncio.CancelledError:
@@ -44,7 +44,7 @@ async def begin(open_call: Callable[[], Opened]) -> Exchange:
         raise
 
 
-async def _abandon_opening(opening: asyncio.Task[Opened]) -> None:
+async def _abandon_opening(opening: asyncio.Future[Opened]) -> None:
     await asyncio.wait([opening])
     if opening.exception() is None:
         await Exchange(opening.result()).abandon()
@@ -62,7 +62,7 @@ class Exchange:
         self.call = opened.call
         self.reply: StreamedReply | None = None
         self._loop = asyncio.get_running_loop()
-        self._settling: asyncio.Task[None] | None = None
+        self._settling: asyncio.Future[None] | None = None
         self._chunks: AsyncGenerator[bytes, None] | None = None
         self._first: bytes | None = None
 
@@ -216,7 +216,8 @@ class Exchange:
 
     async def _settled(self) -> None:
         if self._settling is None:
-            self._settling = in_background(in_thread(self.opened.settle))
+            self._settling = in_thread(self.opened.settle)
+            self._settling.add_done_callback(log_failure)
         await asyncio.shield(self._settling)
 
     def _answered_by(self, route: Route) -> None:
@@ -251,7 +252,7 @@ def _wants_usage(payload: Payload) -> bool:
 
 
 def _deadline_error() -> UpstreamError:
-    return UpstreamError("The call took longer than it may.", code=DEADLINE)
+    return UpstreamTimeout("The call took longer than it may.", code=DEADLINE)
 
 
 def _error_event(error: UpstreamError) -> bytes:

@@ -16,6 +16,7 @@ from django.utils import timezone
 from accounts.caller import Caller
 from accounts.exceptions import InvalidInput
 from accounts.ids import uuid7
+from inference import rows
 from inference.models import Request
 from inference.payloads import bounded_copy, estimate_input_tokens
 from inference.routes import Route, routes_for
@@ -109,7 +110,7 @@ def open_call(*, caller: Caller, kind: Resource, payload: dict[str, Any]) -> Cal
     with transaction.atomic(savepoint=False):
         # The request goes first (its foreign key is checked at commit): the quota rows are then locked for as short
         # as can be, which is what bounds the calls of one busy user.
-        Request.objects.create(
+        rows.insert(
             id=call.request_id,
             user_id=caller.user_id,
             api_key_id=caller.api_key_id,
@@ -118,7 +119,7 @@ def open_call(*, caller: Caller, kind: Resource, payload: dict[str, Any]) -> Cal
             model=name,
             is_stream=call.is_stream,
             input_tokens=input_estimate,
-            usage=Usage.ESTIMATED,
+            created_at=timezone.now(),
             request_data=bounded_copy(payload, most=settings.HISTORY_BYTES),
         )
         quotas.reserve(
@@ -152,7 +153,7 @@ def settle(call: Call) -> None:
         "finished_at": timezone.now(),
     }
     with transaction.atomic(savepoint=False):
-        if not Request.objects.filter(pk=call.request_id, status=Status.RUNNING).update(**fields):
+        if not rows.finish(call.request_id, **fields):
             log.warning("call_settled_before", request=str(call.request_id))
         elif outcome.usage == Usage.NONE:
             _release(call.reservation_id)

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 import aiohttp
 import orjson
 
-from inference.exceptions import UpstreamError, UpstreamRefused
+from inference.exceptions import UpstreamError, UpstreamRefused, UpstreamTimeout
 from inference.routes import Route
 
 PATHS = {"llm": "/chat/completions", "embedding": "/embeddings"}
@@ -66,9 +66,7 @@ async def post(route: Route, payload: dict[str, Any]) -> AsyncIterator[aiohttp.C
                 raise await _refusal(response, route)
             yield response
     except aiohttp.ServerTimeoutError:
-        raise UpstreamError(
-            f"The model server of {route.name} did not answer in time.", code="upstream_timeout"
-        ) from None
+        raise UpstreamTimeout from None
     except (aiohttp.ClientError, ConnectionError, TimeoutError, ValueError) as error:
         raise UpstreamError(f"The model server of {route.name} failed ({type(error).__name__}).") from error
 

@@ -1,7 +1,12 @@
 """The SQL of the hold: each function is one statement, all or nothing, and locks quota rows in the order of their ids.
 
 The statements are written out because they are the promise: a hold is admitted by the row versions that it has locked,
-so N concurrent holds against a limit of L admit exactly L. A statement is its own transaction where the caller has not begun one.
+so N concurrent holds against a limit of L admit exactly L. A statement is its own transaction where the caller has not
+begun one.
+
+Every column of the check `quota_not_overspent` that an UPDATE writes or leaves alone is written from the locked row:
+PostgreSQL checks constraints on the version that the statement's snapshot saw before it follows the row to its latest
+one, and would refuse what fits for what is not true any more.
 """
 
 from __future__ import annotations
@@ -25,7 +30,7 @@ WITH wanted AS (
         AS w(resource_type, unit, amount)
 ), locked AS MATERIALIZED (
     SELECT q.id, q.resource_type, q.unit, w.amount, q."limit", q.current_usage, q.held, q.reset_date,
-        (q.reset_date IS NULL OR q.reset_date > %(now)s) AS is_current,
+        q.overage_allowed, (q.reset_date IS NULL OR q.reset_date > %(now)s) AS is_current,
         (q.overage_allowed OR q.current_usage + q.held + w.amount <= q."limit") AS fits
     FROM quotas_quota q JOIN wanted w ON (q.resource_type, q.unit) = (w.resource_type, w.unit)
     WHERE q.user_id = %(user_id)s
@@ -35,12 +40,15 @@ WITH wanted AS (
         jsonb_object_agg(id::text, amount) AS holds
     FROM locked
 ), raised AS (
-    UPDATE quotas_quota q SET held = q.held + l.amount, updated_at = %(now)s
+    UPDATE quotas_quota q
+    SET held = l.held + l.amount, current_usage = l.current_usage, "limit" = l."limit",
+        overage_allowed = l.overage_allowed, updated_at = %(now)s
     FROM locked l, verdict v WHERE v.admitted AND q.id = l.id
 ), reservation AS (
     INSERT INTO quotas_reservation
-        (id, user_id, status, amounts, holds, idempotency_key, created_at, expires_at)
-    SELECT %(id)s, %(user_id)s, 'held', %(asked)s::jsonb, v.holds, %(idempotency_key)s, %(now)s, %(expires_at)s
+        (id, user_id, status, amounts, holds, idempotency_key, by_client, created_at, expires_at)
+    SELECT %(id)s, %(user_id)s, 'held', %(asked)s::jsonb, v.holds, %(idempotency_key)s, %(by_client)s, %(now)s,
+        %(expires_at)s
     FROM verdict v WHERE v.admitted
 )
 SELECT l.resource_type, l.unit, l.amount, l."limit", l.current_usage, l.held, l.reset_date, l.is_current, l.fits
@@ -56,7 +64,7 @@ WITH reservation AS MATERIALIZED (
     SELECT * FROM unnest(%(resources)s::text[], %(units)s::text[], %(amounts)s::bigint[])
         AS u(resource_type, unit, amount)
 ), locked AS MATERIALIZED (
-    SELECT q.id, i.held, CASE
+    SELECT q.id, q."limit", q.current_usage, q.held - i.held AS held, q.overage_allowed, CASE
         WHEN u.amount IS NULL THEN 0
         WHEN q.overage_allowed THEN u.amount
         ELSE LEAST(u.amount, q."limit" - q.current_usage - q.held + i.held) END AS charge
@@ -65,7 +73,8 @@ WITH reservation AS MATERIALIZED (
     ORDER BY q.id FOR NO KEY UPDATE OF q
 ), lowered AS (
     UPDATE quotas_quota q
-    SET held = q.held - l.held, current_usage = q.current_usage + l.charge, updated_at = %(now)s
+    SET held = l.held, current_usage = l.current_usage + l.charge, "limit" = l."limit",
+        overage_allowed = l.overage_allowed, updated_at = %(now)s
     FROM locked l WHERE q.id = l.id
 )
 UPDATE quotas_reservation r
@@ -82,13 +91,15 @@ WITH reservation AS MATERIALIZED (
     SELECT * FROM unnest(%(resources)s::text[], %(units)s::text[], %(amounts)s::bigint[])
         AS u(resource_type, unit, amount)
 ), locked AS MATERIALIZED (
-    SELECT q.id, CASE WHEN q.overage_allowed THEN u.amount
+    SELECT q.id, q."limit", q.current_usage, q.held, q.overage_allowed, CASE WHEN q.overage_allowed THEN u.amount
         ELSE LEAST(u.amount, q."limit" - q.current_usage - q.held) END AS charge
     FROM quotas_quota q JOIN used u ON (q.resource_type, q.unit) = (u.resource_type, u.unit)
     WHERE q.id IN (SELECT key::uuid FROM reservation, jsonb_object_keys(holds) AS key)
     ORDER BY q.id FOR NO KEY UPDATE OF q
 ), raised AS (
-    UPDATE quotas_quota q SET current_usage = q.current_usage + l.charge, updated_at = %(now)s
+    UPDATE quotas_quota q
+    SET held = l.held, current_usage = l.current_usage + l.charge, "limit" = l."limit",
+        overage_allowed = l.overage_allowed, updated_at = %(now)s
     FROM locked l WHERE q.id = l.id
 )
 UPDATE quotas_reservation r
@@ -143,7 +154,14 @@ class Row:
 
 
 def reserve(
-    *, id: UUID, user_id: UUID, amounts: Amounts, idempotency_key: str | None, now: datetime, expires_at: datetime
+    *,
+    id: UUID,
+    user_id: UUID,
+    amounts: Amounts,
+    idempotency_key: str | None,
+    by_client: bool,
+    now: datetime,
+    expires_at: datetime,
 ) -> list[Row]:
     """Hold `amounts` on every quota they touch, and answer those quotas as they were before.
 
@@ -155,6 +173,7 @@ def reserve(
         "included": len({meter.resource for meter in amounts}),
         "asked": _json(amounts),
         "idempotency_key": idempotency_key,
+        "by_client": by_client,
         "now": now,
         "expires_at": expires_at,
     }

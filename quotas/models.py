@@ -13,7 +13,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from accounts.ids import uuid7
-from quotas.meters import Period, Resource, Unit
+from quotas.meters import Meter, Period, Resource, Unit
 
 
 class Plan(models.Model):
@@ -165,11 +165,18 @@ class Quota(LimitFields):
         return f"{self.resource_type}.{self.unit} a {self.period}"
 
     @property
+    def meter(self) -> Meter:
+        return Meter(self.resource_type, self.unit)
+
+    @property
     def remaining(self) -> int:
         return max(0, self.limit - self.current_usage - self.held)
 
 
 class ReservationQuerySet(models.QuerySet["Reservation"]):
+    def of_client(self, user_id: UUID) -> ReservationQuerySet:
+        return self.filter(user_id=user_id, by_client=True)
+
     def expired(self, now: datetime) -> ReservationQuerySet:
         return self.filter(status=Reservation.Status.HELD, expires_at__lte=now)
 
@@ -196,6 +203,9 @@ class Reservation(models.Model):
     used = models.JSONField(null=True)
     charged = models.JSONField(null=True)
     idempotency_key = models.CharField(max_length=255, null=True)
+    by_client = models.BooleanField(
+        default=False, help_text="Made over the API, and ended there. Holds of metered calls are out of its reach."
+    )
     expires_at = models.DateTimeField()
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     settled_at = models.DateTimeField(null=True)

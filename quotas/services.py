@@ -19,7 +19,7 @@ from accounts.models import User
 from quotas import ledger
 from quotas.exceptions import IdempotencyMismatch, QuotaExceeded, ReservationNotFound, ReservationNotHeld
 from quotas.ledger import Amounts
-from quotas.meters import Meter, period_end
+from quotas.meters import period_end
 from quotas.models import Plan, PlanLimit, Quota, Reservation, Subscription
 
 BATCH = 1000
@@ -51,21 +51,25 @@ def reserve(
     seconds: int,
     idempotency_key: str | None = None,
     reservation_id: UUID | None = None,
+    by_client: bool = False,
 ) -> Hold:
     """Hold `amounts` on every quota of the user that they touch, all or nothing, for `seconds`.
 
-    A meter without a quota is not limited, but a resource without any quota is not in the user's plan. Raises
-    `QuotaExceeded`; `IdempotencyMismatch` if the key was used for other amounts; `InvalidInput` on negative amounts.
+    A meter without a quota is not limited, as long as another meter of the same resource in `amounts` has one; a
+    resource without any is not in the user's plan. Only a hold that is made `by_client` can be ended over the API.
+    Raises `QuotaExceeded`; `IdempotencyMismatch` if the key was used for other amounts; `InvalidInput` on negative
+    amounts.
     """
     if not amounts or min(amounts.values()) < 0:
         raise InvalidInput("Amounts must be given and must not be negative.", param="amounts")
+    reservation_id = reservation_id or uuid7()
     if idempotency_key is None:
-        return _reserve(user_id, amounts, seconds, None, reservation_id)
+        return _reserve(reservation_id, user_id, amounts, seconds, None, by_client)
     if held := _held_before(user_id, amounts, idempotency_key):
         return held
     try:
         with transaction.atomic():
-            return _reserve(user_id, amounts, seconds, idempotency_key, reservation_id)
+            return _reserve(reservation_id, user_id, amounts, seconds, idempotency_key, by_client)
     except IntegrityError:
         held = _held_before(user_id, amounts, idempotency_key)
         if held is None:
@@ -95,7 +99,7 @@ def release(*, reservation_id: UUID) -> None:
 def consume(*, user_id: UUID, amounts: Amounts, idempotency_key: str | None = None) -> None:
     """Reserve and settle in one transaction: for work that is already done or costs nothing to refuse."""
     with transaction.atomic():
-        hold = reserve(user_id=user_id, amounts=amounts, seconds=60, idempotency_key=idempotency_key)
+        hold = reserve(user_id=user_id, amounts=amounts, seconds=60, idempotency_key=idempotency_key, by_client=True)
         ledger.settle(id=hold.id, used=amounts, now=timezone.now())
 
 
@@ -109,8 +113,8 @@ def sweep_expired(*, now: datetime | None = None) -> int:
 
 
 def own_reservation(*, reservation_id: UUID, user_id: UUID) -> Reservation:
-    """The reservation, if it is the user's; else `ReservationNotFound`."""
-    found = Reservation.objects.filter(pk=reservation_id, user_id=user_id).first()
+    """The reservation, if it is the user's and made over the API; else `ReservationNotFound`."""
+    found = Reservation.objects.of_client(user_id).filter(pk=reservation_id).first()
     if found is None:
         raise ReservationNotFound
     return found
@@ -118,39 +122,41 @@ def own_reservation(*, reservation_id: UUID, user_id: UUID) -> Reservation:
 
 def check(*, user_id: UUID, amounts: Amounts) -> Verdict:
     """What `reserve` would say, without holding anything."""
+    resources = {meter.resource for meter in amounts}
     quotas = current_quotas(user_id=user_id)
-    included = {quota.resource_type for quota in quotas}
-    for meter in amounts:
-        if meter.resource not in included:
-            return Verdict(quotas, QuotaExceeded())
-    for quota in quotas:
-        meter = Meter(quota.resource_type, quota.unit)
-        if not quota.overage_allowed and quota.remaining < amounts.get(meter, 0):
+    if not resources <= {quota.resource_type for quota in quotas}:
+        provision(user_id=user_id)
+        quotas = current_quotas(user_id=user_id)
+    quotas = [quota for quota in quotas if quota.resource_type in resources]
+    touched = [quota for quota in quotas if quota.meter in amounts]
+    if not resources <= {quota.resource_type for quota in touched}:
+        return Verdict(quotas, QuotaExceeded())
+    for quota in touched:
+        if not quota.overage_allowed and quota.remaining < amounts[quota.meter]:
             refusal = QuotaExceeded(
-                meter=meter, limit=quota.limit, remaining=quota.remaining, resets_at=quota.reset_date
+                meter=quota.meter, limit=quota.limit, remaining=quota.remaining, resets_at=quota.reset_date
             )
-            return Verdict([q for q in quotas if q.resource_type in {m.resource for m in amounts}], refusal)
-    return Verdict([q for q in quotas if q.resource_type in {m.resource for m in amounts}], None)
+            return Verdict(quotas, refusal)
+    return Verdict(quotas, None)
 
 
 def _reserve(
-    user_id: UUID, amounts: Amounts, seconds: int, idempotency_key: str | None, reservation_id: UUID | None
+    reservation_id: UUID, user_id: UUID, amounts: Amounts, seconds: int, idempotency_key: str | None, by_client: bool
 ) -> Hold:
-    reservation_id = reservation_id or uuid7()
-    hold, rows = _try_reserve(reservation_id, user_id, amounts, seconds, idempotency_key)
+    hold, rows = _try_reserve(reservation_id, user_id, amounts, seconds, idempotency_key, by_client)
     if hold is None and not _includes(rows, amounts):
         provision(user_id=user_id)
-        hold, rows = _try_reserve(reservation_id, user_id, amounts, seconds, idempotency_key)
+        hold, rows = _try_reserve(reservation_id, user_id, amounts, seconds, idempotency_key, by_client)
     if hold is None and not all(row.is_current for row in rows):
         reset_due(user_id=user_id)
-        hold, rows = _try_reserve(reservation_id, user_id, amounts, seconds, idempotency_key)
+        hold, rows = _try_reserve(reservation_id, user_id, amounts, seconds, idempotency_key, by_client)
     if hold is None:
         raise _refusal(rows)
     return hold
 
 
 def _try_reserve(
-    reservation_id: UUID, user_id: UUID, amounts: Amounts, seconds: int, idempotency_key: str | None
+    reservation_id: UUID, user_id: UUID, amounts: Amounts, seconds: int, idempotency_key: str | None, by_client: bool
 ) -> tuple[Hold | None, list[ledger.Row]]:
     now = timezone.now()
     expires_at = now + timedelta(seconds=seconds)
@@ -159,6 +165,7 @@ def _try_reserve(
         user_id=user_id,
         amounts=amounts,
         idempotency_key=idempotency_key,
+        by_client=by_client,
         now=now,
         expires_at=expires_at,
     )
@@ -193,10 +200,10 @@ def _held_before(user_id: UUID, amounts: Amounts, idempotency_key: str) -> Hold 
 def current_quotas(*, user_id: UUID) -> list[Quota]:
     """The user's quotas as they stand now: the default ones made, and periods that are over begun anew."""
     mine = Quota.objects.filter(user_id=user_id)
-    quotas = list(mine)
+    quotas = list(mine.all())
     if not quotas:
         provision(user_id=user_id)
-        quotas = list(mine)
+        quotas = list(mine.all())
     if any(quota.reset_date and quota.reset_date <= timezone.now() for quota in quotas):
         reset_due(user_id=user_id)
         quotas = list(mine.all())
@@ -216,7 +223,11 @@ def provision(*, user_id: UUID) -> None:
 
 
 def change_plan(*, user_id: UUID, plan: Plan, by: Caller | User) -> None:
-    """Move a user to `plan` at once: usage stays, limits move, open grants stay until their period ends."""
+    """Move a user to `plan` at once: usage stays, limits move, open grants stay until their period ends.
+
+    Of a resource that `plan` leaves out, nothing more is admitted. Of one that it measures in another way, the quotas
+    that it does not know are dropped: nothing limits what they measured any more.
+    """
     with transaction.atomic():
         provision(user_id=user_id)
         subscription = (
@@ -228,8 +239,12 @@ def change_plan(*, user_id: UUID, plan: Plan, by: Caller | User) -> None:
         subscription.plan = plan
         subscription.save()
         bases = {(limit.resource_type, limit.unit, limit.period): limit for limit in plan.limits.all()}
+        resources = {resource for resource, _unit, _period in bases}
         for quota in Quota.objects.filter(user_id=user_id).order_by("id").select_for_update(no_key=True):
             limit = bases.get((quota.resource_type, quota.unit, quota.period))
+            if limit is None and quota.resource_type in resources:
+                quota.delete()
+                continue
             granted = max(0, quota.limit - quota.base_limit)
             quota.base_limit = limit.limit if limit else 0
             quota.overage_allowed = limit.overage_allowed if limit else False
@@ -238,6 +253,16 @@ def change_plan(*, user_id: UUID, plan: Plan, by: Caller | User) -> None:
             quota.save()
         _add_missing_quotas(user_id, plan)
         audit.record("plan.changed", by=by, target=subscription, former=str(former), plan=plan.slug)
+
+
+def set_default_plan(*, plan: Plan, by: Caller | User) -> None:
+    """Let new users begin on `plan`. There is exactly one default, so the former one stops being it."""
+    with transaction.atomic():
+        # Locks all of them: two operators at once end with one default, and no error.
+        former = [row.slug for row in Plan.objects.select_for_update().order_by("id") if row.is_default]
+        Plan.objects.filter(is_default=True).exclude(pk=plan.pk).update(is_default=False, updated_at=timezone.now())
+        Plan.objects.filter(pk=plan.pk).update(is_default=True, updated_at=timezone.now())
+        audit.record("plan.made_default", by=by, target=plan, former=former)
 
 
 def set_limit(*, quota: Quota, limit: int, by: Caller | User, reason: str = "") -> None:

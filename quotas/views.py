@@ -90,12 +90,12 @@ class ReservationViewSet(mixins.RetrieveModelMixin, mixins.ListModelMixin, views
     lookup_value_regex = UUID_PATTERN
 
     def get_queryset(self) -> QuerySet[Reservation]:
-        return Reservation.objects.filter(user_id=caller_of(self.request).user_id)
+        return Reservation.objects.of_client(caller_of(self.request).user_id)
 
     @extend_schema(request=NewReservationSerializer, responses={201: ReservationSerializer})
     def create(self, request: Request) -> Response:
         values = {"seconds": settings.RESERVATION_SECONDS} | _valid(NewReservationSerializer, request)
-        hold = services.reserve(user_id=caller_of(request).user_id, **values)
+        hold = services.reserve(user_id=caller_of(request).user_id, by_client=True, **values)
         return self._answer(hold.id, status.HTTP_201_CREATED)
 
     @extend_schema(request=AmountsSerializer, responses=ReservationSerializer)

@@ -63,7 +63,10 @@ class CommandPart:
     def wait_ready(self, patience: float = 60) -> None:
         """Wait until it is ready."""
         wait_until(lambda: not self.is_running() or self.is_ready(), patience=patience, pause=0.05)
-        if not self.is_running() or not self.is_ready():
+        if self.is_running() and not self.is_ready():
+            message = f"{sentence_case(self.name)} runs but is not ready: {self.health_url} and {self.log} say why."
+            raise StartProblemError(message)
+        if not self.is_running():
             tail = log_tail(self.log, since=self._log_start)
             message = f"{sentence_case(self.name)} did not start; the end of {self.log} says: {tail}"
             raise StartProblemError(message)

@@ -1,5 +1,6 @@
 """The embedded PostgreSQL 16 with pgvector."""
 
+import contextlib
 import importlib.util
 import os
 import pwd
@@ -8,6 +9,7 @@ import signal
 import subprocess
 from pathlib import Path
 
+import psutil
 import psycopg
 from psycopg import sql
 
@@ -159,10 +161,11 @@ class EmbeddedPostgres:
         leftovers = processes_in(self.data_dir, "postgres")
         if leftovers:
             ours = {process.pid for process in leftovers}
-            # The one whose parent is none of them is the postmaster, or a backend that has lost it and is leaving.
             for process in leftovers:
-                if process.ppid() not in ours:
-                    stop(process, signal.SIGINT, patience=0.01)
+                # The one whose parent is none of them is the postmaster, or a backend that has lost it and is leaving.
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    if process.ppid() not in ours:
+                        process.send_signal(signal.SIGINT)
             if not wait_until(lambda: not processes_in(self.data_dir, "postgres"), patience=30, pause=0.1):
                 message = f"A PostgreSQL (process {min(ours)}) uses {self.data_dir} and does not stop: end it first."
                 raise StartProblemError(message)

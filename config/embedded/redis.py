@@ -6,6 +6,8 @@ import subprocess
 from pathlib import Path
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from config.embedded import account
 from config.embedded.paths import redis_socket
@@ -90,7 +92,9 @@ class EmbeddedRedis:
 
     def is_ready(self) -> bool:
         """Whether the server answers, and not with "loading"."""
-        client = redis.Redis(unix_socket_path=str(redis_socket(self.socket_dir)), socket_timeout=5)
+        # Its own retries would wait for seconds; the caller asks again in a moment.
+        retry = Retry(NoBackoff(), retries=0)
+        client = redis.Redis(unix_socket_path=str(redis_socket(self.socket_dir)), socket_timeout=5, retry=retry)
         try:
             return bool(client.ping())
         except redis.RedisError:

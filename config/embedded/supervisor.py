@@ -66,9 +66,13 @@ class Supervisor:
     def watch(self) -> None:
         """Restart what dies, until StopRequestedError."""
         while True:
-            for watched in self.watched:
-                self._look_after(watched)
+            self.glance()
             time.sleep(GLANCE_SECONDS)
+
+    def glance(self) -> None:
+        """Look at each part once: note a death, or restart what has waited long enough."""
+        for watched in self.watched:
+            self._look_after(watched)
 
     def check(self) -> None:
         """Raise when a part has died during the start, when restarting it would hide what is wrong."""

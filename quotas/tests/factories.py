@@ -3,7 +3,7 @@ from django.utils import timezone
 
 from accounts.tests.factories import UserFactory
 from quotas.meters import period_end
-from quotas.models import Quota
+from quotas.models import Plan, PlanLimit, Quota, Subscription
 
 
 class QuotaFactory(factory.django.DjangoModelFactory):
@@ -17,3 +17,27 @@ class QuotaFactory(factory.django.DjangoModelFactory):
     limit = 100
     base_limit = factory.SelfAttribute("limit")
     reset_date = factory.LazyAttribute(lambda quota: period_end(quota.period, timezone.now()))
+
+
+class PlanFactory(factory.django.DjangoModelFactory):
+    """A plan, with limits as `limits={("llm", "tokens", "month"): 100}`."""
+
+    class Meta:
+        model = Plan
+        skip_postgeneration_save = True
+
+    slug = factory.Sequence(lambda n: f"plan-{n}")
+    name = factory.SelfAttribute("slug")
+
+    @factory.post_generation
+    def limits(plan, create, limits):  # noqa: N805
+        for (resource, unit, period), limit in (limits or {}).items():
+            PlanLimit.objects.create(plan=plan, resource_type=resource, unit=unit, period=period, limit=limit)
+
+
+class SubscriptionFactory(factory.django.DjangoModelFactory):
+    class Meta:
+        model = Subscription
+
+    user = factory.SubFactory(UserFactory)
+    plan = factory.SubFactory(PlanFactory)

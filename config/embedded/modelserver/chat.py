@@ -7,7 +7,6 @@ inside this process and listens on a private unix socket; this module checks a r
 import asyncio
 import importlib.util
 import os
-import tempfile
 from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
 from pathlib import Path
@@ -31,19 +30,17 @@ WARNINGS = 2
 
 
 class ChatModel:
-    """llama.cpp with the model loaded, and the way to it."""
+    """llama.cpp with the model loaded, and the way to it: a unix socket, whose name must end with ".sock"."""
 
-    def __init__(self) -> None:
-        self._directory = tempfile.TemporaryDirectory(prefix="mainstay-models-")
-        # A name that ends with ".sock" makes llama.cpp listen on a unix socket.
-        self._socket = str(Path(self._directory.name) / "llama.sock")
-        self._server = _load(self._socket)
+    def __init__(self, socket: Path) -> None:
+        self._socket = socket
+        self._server = _load(str(socket))
         self._client: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
         """Open the way to llama.cpp; to be called inside the event loop."""
         # A new connection for each request: llama.cpp closes them after a stream, and a local one costs nothing.
-        connector = aiohttp.UnixConnector(self._socket, force_close=True, limit=0)
+        connector = aiohttp.UnixConnector(str(self._socket), force_close=True, limit=0)
         timeout = aiohttp.ClientTimeout(total=None)
         self._client = aiohttp.ClientSession("http://llama", connector=connector, timeout=timeout)
 
@@ -51,7 +48,7 @@ class ChatModel:
         """Close the way to llama.cpp, which ends what it is still writing."""
         if self._client is not None:
             await self._client.close()
-        self._directory.cleanup()
+        self._socket.unlink(missing_ok=True)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Relay one request. When the client leaves, this task is cancelled, and llama.cpp sees its socket closed."""

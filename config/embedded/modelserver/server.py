@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import aiohttp
 from aiohttp import web
 
+from config.embedded import account
 from config.embedded.modelserver.chat import ChatModel, require_packages
 from config.embedded.modelserver.embeddings import Embedder, require_package
 from config.embedded.modelserver.protocol import CARDS, ApiError, json_response
+from config.embedded.paths import socket_dir
 from config.embedded.process import StartProblemError
 
 MAX_BODY_BYTES = 20 * 1024 * 1024
@@ -35,7 +37,10 @@ def run(host: str, port: int) -> None:
     """Load the models and serve until SIGTERM or Ctrl-C."""
     require_packages()
     require_package()
-    application = make_application(ChatModel(), Embedder())
+    account.own_directory(socket_dir())
+    socket = socket_dir() / f"{port}.sock"
+    socket.unlink(missing_ok=True)  # left by a killed server on this port, which is ours alone
+    application = make_application(ChatModel(socket), Embedder())
     try:
         web.run_app(
             application,

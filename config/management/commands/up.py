@@ -6,12 +6,15 @@ import time
 from typing import Any
 
 import psycopg
+import redis
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand
 from django.db import DatabaseError, connections
 from django.db.backends.postgresql.base import DatabaseWrapper as PostgresConnection
 from django.db.migrations.executor import MigrationExecutor
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from config import firstdata
 from config.embedded import account, credentials, parts
@@ -24,6 +27,7 @@ from config.embedded.supervisor import Part, StopRequestedError, Supervisor
 
 DEFAULT_PORT = 8000
 WEB_WORKERS = 2
+SECONDS_TO_ANSWER = 5
 
 
 class Command(BaseCommand):
@@ -69,6 +73,7 @@ class Command(BaseCommand):
         for name, store in stores.items():
             store.wait_ready()
             self.say(f"{name} is ready.")
+        require_stores()
         known = credentials.remember(f"http://{parts.near(host)}:{port}")
         self.known, news = self.prepare_database(known)
         credentials.keep(self.known, running=False)
@@ -134,3 +139,30 @@ class Command(BaseCommand):
         """One line of progress, with the seconds since the start."""
         self.stdout.write(f"{time.monotonic() - self.started_at:6.1f} s  {text}")
         self.stdout.flush()
+
+
+def require_stores() -> None:
+    """Refuse to start when the PostgreSQL or the Redis that the environment names does not answer."""
+    database = settings.DATABASES["default"]
+    try:
+        psycopg.connect(
+            host=database["HOST"],
+            port=database["PORT"] or None,
+            user=database["USER"],
+            password=database["PASSWORD"],
+            dbname=database["NAME"],
+            connect_timeout=SECONDS_TO_ANSWER,
+        ).close()
+    except psycopg.OperationalError as error:
+        message = f"PostgreSQL cannot be reached: {str(error).strip().splitlines()[0]}"
+        raise StartProblemError(message) from error
+    client = redis.Redis.from_url(
+        settings.REDIS_URL, socket_connect_timeout=SECONDS_TO_ANSWER, retry=Retry(NoBackoff(), retries=0)
+    )
+    try:
+        client.ping()
+    except redis.RedisError as error:
+        message = f"Redis cannot be reached: {error}"
+        raise StartProblemError(message) from error
+    finally:
+        client.close()

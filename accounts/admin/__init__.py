@@ -1,0 +1,7 @@
+"""The operators' pages of this application; each module registers its own."""
+
+from accounts.admin.audit_events import AuditEventAdmin
+from accounts.admin.keys import ApiKeyAdmin
+from accounts.admin.users import GroupAdmin, UserAdmin
+
+__all__ = ["ApiKeyAdmin", "AuditEventAdmin", "GroupAdmin", "UserAdmin"]

@@ -1,0 +1,232 @@
+"""Users and what they may do in this admin. `quotas/admin` adds the plan to these pages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.auth import update_session_auth_hash
+from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
+from django.contrib.auth.forms import PasswordChangeForm
+from django.contrib.auth.models import Group
+from django.contrib.auth.views import PasswordChangeView
+from django.db.models import Model, QuerySet
+from django.forms import BaseModelFormSet, ModelForm
+from django.http import HttpRequest, HttpResponse
+from django.urls import NoReverseMatch, URLPattern, path, reverse_lazy
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
+from unfold.contrib.filters.admin import BooleanRadioFilter
+from unfold.decorators import action, display
+from unfold.enums import ActionVariant
+
+from accounts import audit, services
+from accounts.admin.base import AuditedAdmin, OperatorAdmin, operator
+from accounts.admin.display import EMPTY, label, link_to_list
+from accounts.admin.forms import NewUserForm, OwnPasswordForm, PasswordDialog, UserForm
+from accounts.models import User
+
+RECORD = (
+    *("metadata", ("created_at", "updated_at"), ("last_login", "password_changed_at")),
+    ("row_id", "stripe_customer_id"),
+)
+
+
+@admin.register(User)
+class UserAdmin(OperatorAdmin):
+    """Users are never deleted here: their history hangs on them. Deactivating shuts them out at once."""
+
+    form = UserForm
+    list_display: tuple[str, ...] = ("person", "state", "rights", "created_at", "last_login")
+    list_filter: tuple[Any, ...] = (
+        ("is_active", BooleanRadioFilter),
+        ("is_staff", BooleanRadioFilter),
+        ("is_verified", BooleanRadioFilter),
+        ("created_at", admin.DateFieldListFilter),
+        ("last_login", admin.DateFieldListFilter),
+    )
+    search_fields = ("email", "full_name", "username")
+    search_help_text = "E-mail, name, user name or id"
+    ordering = ("-id",)
+    actions = ("activate", "deactivate")
+    actions_detail: tuple[str, ...] = ("change_password",)
+    autocomplete_fields = ("groups",)
+    readonly_fields: tuple[str, ...] = (
+        *("row_id", "stripe_customer_id", "created_at", "updated_at", "last_login", "password_changed_at"),
+        "belongings",
+    )
+    add_fieldsets = (
+        (None, {"fields": ("email", "full_name", "password")}),
+        ("Rights", {"fields": ("is_verified", "is_staff", "is_superuser")}),
+    )
+    fieldsets: tuple[Any, ...] = (
+        (None, {"fields": (("email", "full_name"), ("username", "preferred_model"), "belongings")}),
+        ("Rights", {"fields": ("is_active", "is_verified", "is_staff", "is_superuser", "groups")}),
+        ("Record", {"fields": RECORD}),
+    )
+
+    @display(description="user", ordering="email", header=True)
+    def person(self, user: User) -> list[str]:
+        return [user.email, user.full_name]
+
+    @display(description="state", ordering="is_active")
+    def state(self, user: User) -> SafeString:
+        return label("active", "success") if user.is_active else label("shut out", "danger")
+
+    @display(description="rights", ordering="is_staff")
+    def rights(self, user: User) -> SafeString | str:
+        if user.is_superuser and user.is_staff:
+            return label("superuser", "info")
+        return label("staff", "info") if user.is_staff else EMPTY
+
+    @display(description="belongs to this user")
+    def belongings(self, user: User) -> SafeString:
+        """Links to the lists of everything in this admin that points at a user, whichever application it is of."""
+        links = []
+        for relation in User._meta.related_objects:
+            related = relation.related_model._meta
+            try:
+                text = str(related.verbose_name_plural)
+                text = text[:1].upper() + text[1:]
+                key = f"{relation.field.name}__id__exact"
+                links.append((link_to_list(text, f"{related.app_label}_{related.model_name}", **{key: user.pk}),))
+            except NoReverseMatch:
+                continue
+        return format_html_join(" · ", "{}", links)
+
+    # Permissions
+
+    def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: User | str | None = None) -> bool:
+        """Who is not a superuser may not change one: a password is all it takes to become them."""
+        if not super().has_change_permission(request):
+            return False
+        if request.user.is_superuser or obj is None:
+            return True
+        subject = obj if isinstance(obj, User) else self.get_object(request, obj)
+        return subject is not None and not subject.is_superuser
+
+    def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> tuple[str, ...]:
+        if request.user.is_superuser:
+            return self.readonly_fields
+        return (*self.readonly_fields, "is_staff", "is_superuser", "groups")
+
+    # Saving
+
+    def get_form(
+        self, request: HttpRequest, obj: User | None = None, change: bool = False, **kwargs: Any
+    ) -> type[ModelForm[User]]:
+        if obj is None:
+            kwargs["form"] = NewUserForm
+        form: Any = super().get_form(request, obj, change=change, **kwargs)
+        form.operator = request.user
+        return form  # type: ignore[no-any-return]
+
+    def save_model(self, request: HttpRequest, obj: User, form: ModelForm[User], change: bool) -> None:
+        by = operator(request)
+        if change:
+            changed = {name: form.cleaned_data[name] for name in form.changed_data if name != "groups"}
+            services.administer_user(user_id=obj.pk, by=by, **changed)
+        else:
+            obj.pk = services.register_user(by=by, **form.cleaned_data).pk
+        obj.refresh_from_db()
+
+    def save_related(
+        self,
+        request: HttpRequest,
+        form: ModelForm[User],
+        formsets: list[BaseModelFormSet[Any, Any]],
+        change: bool,
+    ) -> None:
+        super().save_related(request, form, formsets, change)
+        if "groups" in form.changed_data:
+            names = [group.name for group in form.cleaned_data["groups"]]
+            audit.record("user.groups_changed", by=operator(request), target=form.instance, groups=names)
+
+    # Actions
+
+    @action(
+        description="Change password",
+        icon="password",
+        permissions=["change"],
+        dialog={
+            "title": "Change password",
+            "description": "The user's open admin sessions end. API keys and tokens stay as they are.",
+            "form_class": PasswordDialog,
+            "form_submit_text": "Change password",
+        },
+    )
+    def change_password(self, request: HttpRequest, form: PasswordDialog, object_id: str) -> HttpResponse:
+        user = self.find(request, object_id)
+        answer = self.carry_out(
+            request,
+            f"{user} has a new password.",
+            services.set_password,
+            user_id=user.pk,
+            password=form.cleaned_data["password"],
+        )
+        if user.pk == request.user.pk:
+            user.refresh_from_db()
+            update_session_auth_hash(request, user)
+        return answer
+
+    @action(description="Activate", permissions=["change"])
+    def activate(self, request: HttpRequest, users: QuerySet[User]) -> None:
+        self.set_active(request, users, True)
+
+    @action(description="Deactivate", permissions=["change"], variant=ActionVariant.DANGER)
+    def deactivate(self, request: HttpRequest, users: QuerySet[User]) -> None:
+        self.set_active(request, users, False)
+
+    def set_active(self, request: HttpRequest, users: QuerySet[User], is_active: bool) -> None:
+        """Leave out the operator, those who are as they should be already, and those who may not be touched."""
+        done = 0
+        for user in users.exclude(pk=operator(request).pk).exclude(is_active=is_active):
+            if self.has_change_permission(request, user):
+                services.set_user_active(user=user, is_active=is_active, by=operator(request))
+                done += 1
+        self.message_user(
+            request, f"{done} of the chosen users {'let in' if is_active else 'shut out'}.", messages.SUCCESS
+        )
+
+
+admin.site.unregister(Group)
+
+
+@admin.register(Group)
+class GroupAdmin(DjangoGroupAdmin, AuditedAdmin):  # type: ignore[misc]
+    """What operators who are not superusers may do. A user's page says which groups they are in."""
+
+    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Only superusers: who could edit a group, could give it everything."""
+        return bool(request.user.is_active and request.user.is_superuser)
+
+    has_add_permission = has_change_permission = has_delete_permission = has_module_permission = has_view_permission
+
+
+class OwnPasswordView(PasswordChangeView):
+    """An operator's own password, changed by the service, which also writes the audit event."""
+
+    form_class = OwnPasswordForm
+    success_url = reverse_lazy("admin:password_change_done")
+    template_name = "registration/password_change_form.html"
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        return super().get_context_data(**kwargs) | admin.site.each_context(self.request)
+
+    def form_valid(self, form: PasswordChangeForm) -> HttpResponse:
+        password = form.cleaned_data["new_password1"]
+        by = operator(self.request)
+        services.set_password(user_id=by.pk, password=password, by=by)
+        form.user.refresh_from_db()
+        return super().form_valid(form)
+
+
+def own_urls() -> list[URLPattern]:
+    return [path("password_change/", admin.site.admin_view(OwnPasswordView.as_view()), name="password_change")]
+
+
+# The theme's site looks for this name, and puts these before its own.
+admin.site.extra_urls = own_urls  # type: ignore[attr-defined]

@@ -1,0 +1,160 @@
+"""POST /api/v1/auth/token and /api/v1/auth/token/refresh."""
+
+from datetime import timedelta
+from uuid import uuid4
+
+import jwt
+import pytest
+import time_machine
+from django.utils import timezone
+from rest_framework_simplejwt.tokens import RefreshToken
+
+from accounts.models import User
+from accounts.tests.credentials import access_token
+from accounts.tests.factories import PASSWORD
+
+OBTAIN = "/api/v1/auth/token"
+REFRESH = "/api/v1/auth/token/refresh"
+ME = "/api/v1/users/me"
+
+pytestmark = pytest.mark.django_db
+
+
+def assert_refused(answer, code):
+    assert answer.status_code == 401
+    assert answer.json()["error"]["type"] == "authentication_error"
+    assert answer.json()["error"]["code"] == code
+    assert answer["WWW-Authenticate"].startswith("Bearer")
+
+
+def test_email_and_password_are_exchanged_for_working_tokens(api, alice):
+    answer = api().post(OBTAIN, {"email": "ALICE@example.com", "password": PASSWORD})
+
+    assert answer.status_code == 200
+    assert set(answer.json()) == {"access", "refresh"}
+    assert api(answer.json()["access"]).get(ME).json()["email"] == alice.email
+    alice.refresh_from_db()
+    assert alice.last_login is not None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"email": "alice@example.com", "password": "wrong password"},
+        {"email": "nobody@example.com", "password": PASSWORD},
+        {"email": "alice@example.com", "password": PASSWORD + " "},
+    ],
+)
+def test_wrong_credentials_are_refused_and_do_not_say_which_was_wrong(api, alice, body):
+    answer = api().post(OBTAIN, body)
+
+    assert_refused(answer, "invalid_credentials")
+    assert answer.json()["error"]["message"] == "The e-mail address or the password is wrong."
+    assert answer.json()["error"]["param"] is None
+
+
+def test_a_deactivated_user_gets_no_token(api, alice):
+    User.objects.update(is_active=False)
+
+    assert_refused(api().post(OBTAIN, {"email": alice.email, "password": PASSWORD}), "invalid_credentials")
+
+
+def test_a_user_without_a_password_gets_no_token(api, alice):
+    alice.set_unusable_password()
+    alice.save()
+
+    assert_refused(api().post(OBTAIN, {"email": alice.email, "password": alice.password}), "invalid_credentials")
+
+
+@pytest.mark.parametrize("body", [{}, {"email": "alice@example.com"}, {"email": 3, "password": 4}, [], "text", None])
+def test_malformed_credentials_are_a_bad_request(api, alice, body):
+    assert api().post(OBTAIN, body, content_type="application/json").status_code == 400
+
+
+@time_machine.travel("2030-01-01T12:00Z", tick=False)
+def test_too_many_attempts_from_one_address_are_turned_away(api, alice, settings):
+    settings.RATELIMIT_TOKEN = "2/m"
+    wrong = {"email": alice.email, "password": "wrong password"}
+    statuses = [api().post(OBTAIN, wrong).status_code for _ in range(2)]
+    answer = api().post(OBTAIN, {"email": alice.email, "password": PASSWORD})
+
+    assert statuses == [401, 401]
+    assert answer.status_code == 429
+    assert answer.json()["error"]["code"] == "rate_limit_exceeded"
+    assert int(answer["Retry-After"]) > 0
+
+
+def test_tokens_are_given_while_redis_is_away(api, alice, redis_away):
+    assert api().post(OBTAIN, {"email": alice.email, "password": PASSWORD}).status_code == 200
+
+
+def test_a_refresh_token_is_exchanged_for_a_new_pair(api, alice):
+    answer = api().post(REFRESH, {"refresh": str(RefreshToken.for_user(alice))})
+
+    assert answer.status_code == 200
+    assert api(answer.json()["access"]).get(ME).status_code == 200
+    assert api().post(REFRESH, {"refresh": answer.json()["refresh"]}).status_code == 200
+
+
+def test_a_deactivated_user_cannot_refresh(api, alice):
+    refresh = str(RefreshToken.for_user(alice))
+    User.objects.update(is_active=False)
+
+    assert_refused(api().post(REFRESH, {"refresh": refresh}), "invalid_token")
+
+
+def test_a_deleted_user_cannot_refresh(api, alice):
+    refresh = str(RefreshToken.for_user(alice))
+    alice.delete()
+
+    assert_refused(api().post(REFRESH, {"refresh": refresh}), "invalid_token")
+
+
+def test_an_access_token_does_not_refresh(api, alice):
+    assert_refused(api().post(REFRESH, {"refresh": access_token(alice)}), "invalid_token")
+
+
+@pytest.mark.parametrize("refresh", ["x", "a.b.c", "é.é.é", "..", "msk_0_0", "e30.e30.e30"])
+def test_a_garbage_refresh_token_is_refused(api, refresh):
+    assert_refused(api().post(REFRESH, {"refresh": refresh}), "invalid_token")
+
+
+@pytest.mark.parametrize("body", [{}, {"refresh": None}, {"refresh": ""}, {"refresh": ["a"]}, {"refresh": {}}, []])
+def test_a_malformed_refresh_is_a_bad_request(api, body):
+    assert api().post(REFRESH, body).status_code == 400
+
+
+def token(settings, **claims):
+    now = timezone.now()
+    payload = {"token_type": "access", "exp": now + timedelta(hours=1), "iat": now, "jti": "1", "user_id": "x"}
+    return jwt.encode(payload | claims, settings.JWT_SECRET_KEY, algorithm="HS256")
+
+
+def test_a_hand_made_token_of_the_right_kind_works(api, alice, settings):
+    """The cases below are refused for what they change, and not because they are hand-made."""
+    assert api(token(settings, user_id=str(alice.pk))).get(ME).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"user_id": "no uuid"},
+        {"user_id": None},
+        {"user_id": 7},
+        {"user_id": {"a": 1}},
+        {"user_id": str(uuid4())},
+        {"token_type": "refresh"},
+        {"exp": 1},
+    ],
+)
+def test_a_well_signed_token_with_a_wrong_claim_is_refused(api, alice, settings, claims):
+    assert_refused(api(token(settings, **({"user_id": str(alice.pk)} | claims))).get(ME), "invalid_token")
+
+
+def test_a_token_that_is_signed_by_another_or_by_nobody_is_refused(api, alice, settings):
+    claims = {"token_type": "access", "exp": timezone.now() + timedelta(hours=1), "jti": "1", "user_id": str(alice.pk)}
+    forged = jwt.encode(claims, "another secret that is long enough for it", algorithm="HS256")
+    unsigned = jwt.encode(claims, None, algorithm="none")
+
+    assert_refused(api(forged).get(ME), "invalid_token")
+    assert_refused(api(unsigned).get(ME), "invalid_token")

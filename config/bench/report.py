@@ -1,0 +1,55 @@
+"""A measurement's result as a table for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+TITLES = {"direct": "direct to the stub", "bare_sql": "the road's SQL alone", "mainstay": "through Mainstay"}
+
+
+def metered(result: dict[str, Any]) -> str:
+    """The table of `bench metered`."""
+    machine = result["machine"]
+    lines = [
+        f"{machine['cores']} cores ({machine['processor']}), {result['server']}, "
+        + ", ".join(f"{name} {version}" for name, version in result["versions"].items() if version),
+        "",
+        f"{'':24}{'requests/s':>16}{'p50 ms':>18}{'p99 ms':>18}{'added p50 ms':>18}",
+        f"{'concurrency':24}" + f"{1:>8}{32:>8}" + f"{1:>10}{32:>8}" * 3,
+    ]
+    lines += [_line(TITLES[road], result[road], result["direct"]) for road in TITLES]
+    lines += [_line("… all for one user", {"c1": None, **result["mainstay_one_customer"]}, result["direct"])]
+    lines += ["", "streams of 50 chunks"]
+    streams = result["streams"]
+    lines += [_line(TITLES[road], streams[road], streams["direct"]) for road in ("direct", "mainstay")]
+    return "\n".join([*lines, "", *_counts(result)])
+
+
+def _line(title: str, figures: dict[str, Any], direct: dict[str, Any]) -> str:
+    def cells(name: str, digits: int) -> str:
+        values = [figures[c][name] if figures[c] else None for c in ("c1", "c32")]
+        widths = (8, 8) if name == "rps" else (10, 8)
+        return "".join(_number(value, width, digits) for value, width in zip(values, widths, strict=True))
+
+    added = [figures[c]["p50_ms"] - direct[c]["p50_ms"] if figures[c] else None for c in ("c1", "c32")]
+    if figures is direct:
+        added = [None, None]
+    last = _number(added[0], 10, 2) + _number(added[1], 8, 2)
+    return f"{title:24}" + cells("rps", 0) + cells("p50_ms", 2) + cells("p99_ms", 2) + last
+
+
+def _number(value: float | None, width: int, digits: int) -> str:
+    return f"{'':{width}}" if value is None else f"{value:{width},.{digits}f}"
+
+
+def _counts(result: dict[str, Any]) -> list[str]:
+    facts = {
+        "SQL statements per call": f"{result['statements_per_call']:g}, "
+        f"{result['authentication_statements_per_call']} of them for authentication",
+        "round trips per call": f"{result['round_trips_per_call']:g}",
+        "commits per call": f"{result['commits_per_call']:g}",
+        "streams held open at once": f"{result['streams_held']}, {result['stream_errors']} errors",
+        "memory per web process": ", ".join(f"{size:g} MB" for size in result["rss_mb_each"]),
+        "calls in all": f"{result['calls']:,}, {result['unsettled']} unsettled",
+    }
+    return [f"{name:28}{fact}" for name, fact in facts.items()]

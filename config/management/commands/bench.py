@@ -1,0 +1,50 @@
+"""manage.py bench"""
+
+import sys
+import time
+from typing import Any
+
+import orjson
+from django.core.management.base import BaseCommand, CommandParser
+
+from config.bench import installation, metered, report
+from config.embedded.preparation import explain_os_error
+from config.embedded.process import StartProblemError
+from config.embedded.supervisor import StopRequestedError
+
+
+class Command(BaseCommand):
+    help = (
+        "Measure. Everything that is needed is started for it, on data of its own, and stopped at the end. "
+        "Progress goes to standard error, the result to standard output."
+    )
+    requires_system_checks = ()
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        benches = parser.add_subparsers(dest="bench", required=True, metavar="what")
+        one = benches.add_parser("metered", help="calls through the metered road, beside the stub and the SQL alone")
+        one.add_argument("--workers", type=int, default=2, help="web processes (default: 2)")
+        one.add_argument("--web", help="another web server's module and arguments, with {port} and {workers}")
+        for bench in (one,):
+            bench.add_argument("--json", action="store_true", help="the result as one JSON object")
+            bench.add_argument("--quick", action="store_true", help="shorter, and so less exact")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Measure; whatever can go wrong outside of us is one sentence and exit code 1."""
+        if not installation.is_inside():
+            installation.enter()
+        self.started_at = time.monotonic()
+        try:
+            chosen = metered.Options(quick=options["quick"], workers=options["workers"], web=options["web"])
+            result = metered.run(chosen, self.say)
+        except StopRequestedError:
+            sys.exit("Stopped.")
+        except StartProblemError as problem:
+            sys.exit(str(problem))
+        except OSError as error:
+            sys.exit(explain_os_error(error))
+        self.stdout.write(orjson.dumps(result).decode() if options["json"] else report.metered(result))
+
+    def say(self, text: str) -> None:
+        """One line of progress, with the seconds since the start."""
+        self.stderr.write(f"{time.monotonic() - self.started_at:6.1f} s  {text}")

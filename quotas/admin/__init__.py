@@ -1,0 +1,7 @@
+"""The operators' pages of this application; each module registers its own."""
+
+from quotas.admin.plans import PlanAdmin, SubscriptionAdmin
+from quotas.admin.quotas import QuotaAdmin, ReservationAdmin
+from quotas.admin.users import UserWithPlanAdmin
+
+__all__ = ["PlanAdmin", "QuotaAdmin", "ReservationAdmin", "SubscriptionAdmin", "UserWithPlanAdmin"]

@@ -1,0 +1,70 @@
+"""The plan, added to the pages of users."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import F, FilteredRelation, Q, QuerySet
+from django.forms import ModelForm
+from django.http import HttpRequest, HttpResponse
+from unfold.contrib.filters.admin import DropdownFilter
+from unfold.decorators import action, display
+
+from accounts.admin.users import UserAdmin
+from accounts.models import User
+from quotas import services
+from quotas.admin.forms import PlanDialog
+from quotas.admin.plans import CHANGE_PLAN
+from quotas.models import Plan, Subscription
+
+
+class PlanFilter(DropdownFilter):
+    title = "plan"
+    parameter_name = "plan"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(plan.slug, plan.name) for plan in Plan.objects.all()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> QuerySet[User]:
+        return queryset.filter(Q(live__plan__slug=self.value())) if self.value() else queryset
+
+
+admin.site.unregister(User)
+
+
+@admin.register(User)
+class UserWithPlanAdmin(UserAdmin):
+    list_display = ("person", "plan", *UserAdmin.list_display[1:])
+    list_filter = (PlanFilter, *UserAdmin.list_filter)
+    list_filter_submit = True
+    actions_detail = ("change_plan", *UserAdmin.actions_detail)
+    readonly_fields = ("plan", *UserAdmin.readonly_fields)
+    fieldsets = (
+        (None, {"fields": (("email", "full_name"), ("username", "preferred_model"), "plan", "belongings")}),
+        *UserAdmin.fieldsets[1:],
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
+        """A user has at most one subscription that has not ended, so the join adds no rows."""
+        live = FilteredRelation("subscriptions", condition=~Q(subscriptions__status=Subscription.Status.CANCELED))
+        users: QuerySet[User] = super().get_queryset(request)
+        return users.annotate(live=live).annotate(plan_name=F("live__plan__name"))
+
+    @display(description="plan", ordering="plan_name", empty_value="none yet")
+    def plan(self, user: User) -> str | None:
+        return getattr(user, "plan_name", None)
+
+    def save_model(self, request: HttpRequest, obj: User, form: ModelForm[User], change: bool) -> None:
+        """A user who is made here has plan and quotas at once, so that an operator can go on to change them."""
+        super().save_model(request, obj, form, change)
+        if not change:
+            services.provision(user_id=obj.pk)
+
+    def has_change_plan_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return bool(request.user.has_perm("quotas.change_subscription"))
+
+    @action(description="Change plan", icon="swap_horiz", permissions=["change_plan"], dialog=CHANGE_PLAN)
+    def change_plan(self, request: HttpRequest, form: PlanDialog, object_id: str) -> HttpResponse:
+        user, plan = self.find(request, object_id), form.cleaned_data["plan"]
+        return self.carry_out(request, f"{user} is on {plan} now.", services.change_plan, user_id=user.pk, plan=plan)

@@ -1,0 +1,102 @@
+"""What the database itself refuses, whoever writes."""
+
+import pytest
+from django.db import IntegrityError, connection, transaction
+from django.utils import timezone
+
+from quotas.models import Plan, Quota, Reservation, Subscription
+from quotas.tests.factories import PlanFactory, QuotaFactory, SubscriptionFactory
+
+
+def refused(statement, *values):
+    with pytest.raises(IntegrityError) as refusal, transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(statement, values)
+    return str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "constraint"),
+    [
+        ("current_usage = 101", "quota_not_overspent"),
+        ("held = 101", "quota_not_overspent"),
+        ("current_usage = 60, held = 41", "quota_not_overspent"),
+        ('current_usage = 50, "limit" = 49', "quota_not_overspent"),
+        ("current_usage = -1", "quota_usage_not_negative"),
+        ("held = -1", "quota_held_not_negative"),
+        ('"limit" = -1', "quota_limit_not_negative"),
+        ("base_limit = -1", "quota_limit_not_negative"),
+        ("reset_date = NULL", "quota_reset_as_period_says"),
+        ("period = 'none'", "quota_reset_as_period_says"),
+        ("soft_threshold = 0", "quota_threshold_percent"),
+        ("soft_threshold = 101", "quota_threshold_percent"),
+    ],
+)
+def test_a_quota_is_always_sound(alice, change, constraint):
+    QuotaFactory(user=alice, limit=100)
+
+    assert constraint in refused(f"UPDATE quotas_quota SET {change}")
+
+
+def test_exactly_full_is_sound_and_overage_may_go_over(alice):
+    QuotaFactory(user=alice, limit=100)
+    Quota.objects.update(current_usage=60, held=40)
+    Quota.objects.update(overage_allowed=True)
+    Quota.objects.update(current_usage=1000)
+
+    assert "quota_not_overspent" in refused("UPDATE quotas_quota SET overage_allowed = false")
+
+
+def test_a_user_has_one_quota_of_a_kind(alice):
+    QuotaFactory(user=alice)
+
+    with pytest.raises(IntegrityError, match="quota_unique"), transaction.atomic():
+        QuotaFactory(user=alice)
+
+
+def test_a_user_has_one_subscription_that_runs(alice):
+    SubscriptionFactory(user=alice, status="canceled")
+    SubscriptionFactory(user=alice, status="past_due")
+
+    with pytest.raises(IntegrityError, match="subscription_one_live"), transaction.atomic():
+        SubscriptionFactory(user=alice)
+
+
+def test_a_subscription_runs_forward_in_a_known_state(alice):
+    SubscriptionFactory(user=alice)
+
+    assert "subscription_status_known" in refused("UPDATE quotas_subscription SET status = 'odd'")
+    assert "subscription_period_forward" in refused(
+        "UPDATE quotas_subscription SET current_period_end = current_period_start"
+    )
+
+
+def test_there_is_one_default_plan_with_a_name(db):
+    with pytest.raises(IntegrityError, match="plan_one_default"), transaction.atomic():
+        PlanFactory(is_default=True)
+    with pytest.raises(IntegrityError, match="plan_slug_given"), transaction.atomic():
+        PlanFactory(slug="")
+
+
+def test_a_plans_limit_is_unique_and_not_negative(db):
+    assert "planlimit_not_negative" in refused('UPDATE quotas_planlimit SET "limit" = -1')
+    plan = Plan.objects.get(slug="free")
+    with pytest.raises(IntegrityError, match="planlimit_unique"), transaction.atomic():
+        plan.limits.create(resource_type="llm", unit="requests", period="day", limit=1)
+
+
+def test_a_plan_with_subscribers_cannot_be_deleted(alice):
+    subscription = SubscriptionFactory(user=alice)
+
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Plan.objects.filter(pk=subscription.plan_id).delete()
+    assert Subscription.objects.exists()
+
+
+def test_a_reservation_has_a_known_state_and_an_end_when_it_has_ended(alice):
+    Reservation.objects.create(user=alice, amounts={}, holds={}, expires_at=timezone.now(), idempotency_key="k")
+
+    assert "reservation_status_known" in refused("UPDATE quotas_reservation SET status = 'odd', settled_at = now()")
+    assert "reservation_settled_when_ended" in refused("UPDATE quotas_reservation SET status = 'confirmed'")
+    assert "reservation_settled_when_ended" in refused("UPDATE quotas_reservation SET settled_at = now()")
+    with pytest.raises(IntegrityError, match="reservation_idempotent"), transaction.atomic():
+        Reservation.objects.create(user=alice, amounts={}, holds={}, expires_at=timezone.now(), idempotency_key="k")

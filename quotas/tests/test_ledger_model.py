@@ -1,0 +1,256 @@
+"""Random sequences of everything that moves a quota, against a model of a few lines: both must always agree."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import time_machine
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
+
+from accounts.tests.factories import UserFactory
+from quotas import services
+from quotas.exceptions import QuotaExceeded, ReservationNotHeld
+from quotas.meters import Meter, period_end
+from quotas.models import Quota, Reservation
+from quotas.tests.factories import QuotaFactory, SubscriptionFactory
+
+BEGINNING = datetime(2026, 3, 30, 22, 0, tzinfo=UTC)
+
+# resource, unit, period, limit, overage allowed
+QUOTAS = (
+    ("llm", "requests", "month", 8, False),
+    ("llm", "tokens", "month", 60, False),
+    ("llm", "tokens", "day", 25, False),
+    ("embedding", "tokens", "day", 5, True),
+    ("stt", "seconds", "none", 30, False),
+)
+METERS = (
+    *(Meter("llm", "requests"), Meter("llm", "tokens"), Meter("embedding", "tokens"), Meter("stt", "seconds")),
+    *(Meter("llm", "cost"), Meter("tts", "characters")),
+)
+
+amounts = st.dictionaries(st.sampled_from(METERS), st.integers(0, 12), min_size=1, max_size=4)
+
+
+@dataclass
+class ModelQuota:
+    meter: Meter
+    period: str
+    base: int
+    overage: bool
+    resets_at: datetime | None
+    limit: int = 0
+    usage: int = 0
+    held: int = 0
+
+    def __post_init__(self):
+        self.limit = self.base
+
+    @property
+    def room(self):
+        return self.limit - self.usage - self.held
+
+    def is_due(self, now):
+        return self.resets_at is not None and self.resets_at <= now
+
+    def reset(self, now):
+        self.usage, self.limit = 0, max(self.base, self.held)
+        self.resets_at = period_end(self.period, now)
+
+    def charge(self, amount):
+        self.usage += amount if self.overage else min(amount, self.room)
+
+
+@dataclass
+class ModelHold:
+    id: object
+    expires_at: datetime
+    holds: list[tuple[ModelQuota, int]] = field(default_factory=list)
+    status: str = "held"
+
+    def let_go(self, status):
+        for quota, amount in self.holds:
+            quota.held -= amount
+        self.status = status
+
+
+class Ledger(RuleBasedStateMachine):
+    open_holds = Bundle("open_holds")
+    ended_holds = Bundle("ended_holds")
+
+    def __init__(self):
+        super().__init__()
+        self.clock = time_machine.travel(BEGINNING, tick=False)
+        self.time = self.clock.start()
+        self.user = UserFactory()
+        SubscriptionFactory(user=self.user)
+        self.rows, self.quotas, self.holds = [], [], []
+        for resource, unit, period, limit, overage in QUOTAS:
+            row = QuotaFactory(
+                user=self.user, resource_type=resource, unit=unit, period=period, limit=limit, overage_allowed=overage
+            )
+            self.rows.append(row)
+            self.quotas.append(ModelQuota(Meter(resource, unit), period, limit, overage, row.reset_date))
+
+    def teardown(self):
+        self.clock.stop()
+
+    @property
+    def now(self):
+        return datetime.now(UTC)
+
+    def touched(self, wanted):
+        return [quota for quota in self.quotas if quota.meter in wanted]
+
+    def begin_due_periods(self):
+        for quota in self.quotas:
+            if quota.is_due(self.now):
+                quota.reset(self.now)
+
+    def admits(self, wanted):
+        touched = self.touched(wanted)
+        return {quota.meter.resource for quota in touched} == {meter.resource for meter in wanted} and all(
+            quota.overage or wanted[quota.meter] <= quota.room for quota in touched
+        )
+
+    @rule(target=open_holds, wanted=amounts, seconds=st.sampled_from([5, 500, 100_000]))
+    def reserve(self, wanted, seconds):
+        if any(quota.is_due(self.now) for quota in self.touched(wanted)):
+            self.begin_due_periods()
+        if not self.admits(wanted):
+            with pytest.raises(QuotaExceeded):
+                services.reserve(user_id=self.user.pk, amounts=wanted, seconds=seconds)
+            return multiple()
+        admitted = services.reserve(user_id=self.user.pk, amounts=wanted, seconds=seconds)
+        hold = ModelHold(admitted.id, admitted.expires_at)
+        for quota in self.touched(wanted):
+            quota.held += wanted[quota.meter]
+            hold.holds.append((quota, wanted[quota.meter]))
+        self.holds.append(hold)
+        return hold
+
+    @rule(wanted=amounts)
+    def check(self, wanted):
+        self.begin_due_periods()
+        verdict = services.check(user_id=self.user.pk, amounts=wanted)
+        assert (verdict.refusal is None) == self.admits(wanted)
+
+    @rule(wanted=amounts)
+    def consume(self, wanted):
+        if any(quota.is_due(self.now) for quota in self.touched(wanted)):
+            self.begin_due_periods()
+        if not self.admits(wanted):
+            with pytest.raises(QuotaExceeded):
+                services.consume(user_id=self.user.pk, amounts=wanted)
+            return
+        services.consume(user_id=self.user.pk, amounts=wanted)
+        for quota in self.touched(wanted):
+            quota.usage += wanted[quota.meter]
+
+    @rule(target=ended_holds, hold=consumes(open_holds), used=amounts)
+    def settle(self, hold, used):
+        services.settle(reservation_id=hold.id, used=used)
+        if hold.status == "held":
+            hold.let_go("confirmed")
+        for quota, _amount in hold.holds:
+            quota.charge(used.get(quota.meter, 0))
+        hold.status = "confirmed"
+        return hold
+
+    @rule(target=ended_holds, hold=consumes(open_holds))
+    def release(self, hold):
+        if hold.status == "held":
+            services.release(reservation_id=hold.id)
+            hold.let_go("released")
+        else:
+            with pytest.raises(ReservationNotHeld):
+                services.release(reservation_id=hold.id)
+        return hold
+
+    @rule(hold=ended_holds, used=amounts)
+    def end_again(self, hold, used):
+        if hold.status == "expired":
+            return
+        with pytest.raises(ReservationNotHeld):
+            services.settle(reservation_id=hold.id, used=used)
+        with pytest.raises(ReservationNotHeld):
+            services.release(reservation_id=hold.id)
+
+    @rule(seconds=st.sampled_from([1, 60, 3600, 20_000, 86_400, 3_000_000]))
+    def let_time_pass(self, seconds):
+        self.time.shift(timedelta(seconds=seconds))
+
+    @rule()
+    def sweep(self):
+        services.sweep_expired()
+        for hold in self.holds:
+            if hold.status == "held" and hold.expires_at <= self.now:
+                hold.let_go("expired")
+
+    @rule()
+    def reset_due(self):
+        services.reset_due(user_id=self.user.pk)
+        self.begin_due_periods()
+
+    @rule(index=st.integers(0, len(QUOTAS) - 1), amount=st.integers(1, 20))
+    def grant(self, index, amount):
+        services.grant(quota=self.rows[index], amount=amount, by=self.user)
+        self.quotas[index].limit += amount
+
+    @rule(index=st.integers(0, len(QUOTAS) - 1), limit=st.integers(0, 40))
+    def set_limit(self, index, limit):
+        services.set_limit(quota=self.rows[index], limit=limit, by=self.user)
+        quota = self.quotas[index]
+        quota.base, quota.limit = limit, max(limit, quota.usage + quota.held)
+
+    @rule(index=st.integers(0, len(QUOTAS) - 1))
+    def reset_usage(self, index):
+        services.reset_usage(quota=self.rows[index], by=self.user)
+        self.quotas[index].usage = 0
+
+    @invariant()
+    def the_database_agrees_with_the_model(self):
+        found = {quota.pk: quota for quota in Quota.objects.filter(user=self.user)}
+        assert len(found) == len(QUOTAS)
+        for row, quota in zip(self.rows, self.quotas, strict=True):
+            real = found[row.pk]
+            assert (real.current_usage, real.held) == (quota.usage, quota.held)
+            assert (real.base_limit, real.limit, real.reset_date) == (quota.base, quota.limit, quota.resets_at)
+
+    @invariant()
+    def no_quota_is_overspent(self):
+        for quota in self.quotas:
+            assert quota.usage >= 0
+            assert quota.held >= 0
+            assert quota.overage or quota.usage + quota.held <= quota.limit
+
+    @invariant()
+    def what_is_held_is_the_sum_of_the_open_holds(self):
+        held = dict.fromkeys((str(row.pk) for row in self.rows), 0)
+        for reservation in Reservation.objects.filter(user=self.user, status="held"):
+            for quota, amount in reservation.holds.items():
+                held[quota] += amount
+        assert [held[str(row.pk)] for row in self.rows] == [quota.held for quota in self.quotas]
+
+
+def test_the_ledger_agrees_with_its_model(db):
+    run_state_machine_as_test(
+        Ledger,
+        settings=settings(
+            max_examples=40,
+            stateful_step_count=30,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

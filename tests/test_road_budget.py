@@ -1,0 +1,56 @@
+"""What a metered chat call costs in SQL: two commits, four statements between them, none of them to authenticate."""
+
+import pytest
+from django.db import connection
+from django.test import RequestFactory
+from django.test.utils import CaptureQueriesContext
+
+from accounts.authentication import require_caller
+from conversations import services
+from conversations.models import Conversation
+from inference.models import Model, Provider, Request
+from inference.services import Status, Usage
+
+PAYLOAD = {"model": "some-model", "messages": [{"role": "user", "content": "Hello"}]}
+
+
+@pytest.fixture
+def model(transactional_db):
+    provider = Provider.objects.create(name="provider", base_url="http://127.0.0.1:9/v1")
+    return Model.objects.create(name="some-model", upstream_name="m", provider=provider)
+
+
+def call(key, **options):
+    """A whole call, as the edge makes it, without the model server."""
+    request = RequestFactory().post("/v1/chat/completions", headers={"Authorization": f"Bearer {key}"})
+    with CaptureQueriesContext(connection) as authenticating:
+        caller = require_caller(request)
+    with CaptureQueriesContext(connection) as metering:
+        turn = services.open_chat(caller=caller, payload=PAYLOAD, **options)
+        outcome = turn.call.outcome
+        outcome.status, outcome.usage, outcome.text = Status.SUCCESS, Usage.REPORTED, "Hello!"
+        outcome.input_tokens, outcome.output_tokens = 5, 2
+        turn.settle()
+    return len(authenticating), [query["sql"].split()[0] for query in metering.captured_queries]
+
+
+def test_a_warm_call(account, model):
+    call(account.key)
+    authenticating, metering = call(account.key)
+
+    assert authenticating == 0
+    assert metering == ["BEGIN", "INSERT", "WITH", "COMMIT", "BEGIN", "UPDATE", "WITH", "COMMIT"]
+    assert Request.objects.filter(status="success").count() == 2
+    assert account.usage()["llm.tokens"] == (14, 0)
+
+
+def test_a_warm_call_that_is_kept_in_a_conversation_still_has_two_commits(account, model):
+    conversation = Conversation.objects.create(user=account.user)
+    call(account.key)
+    authenticating, metering = call(account.key, conversation_id=str(conversation.pk))
+
+    assert authenticating == 0
+    assert metering.count("COMMIT") == metering.count("BEGIN") == 2
+    assert "SAVEPOINT" not in metering
+    assert len(metering) <= 14
+    assert conversation.messages.count() == 2
