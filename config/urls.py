@@ -25,6 +25,7 @@ urlpatterns = [
     ),
     path("healthz", health.alive),
     path("readyz", health.ready),
+    path("admin", health.front_door),
     path("admin/", admin.site.urls),
     path("", health.front_door),
 ]

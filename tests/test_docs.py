@@ -19,8 +19,8 @@ APPLICATIONS = ("config", "accounts", "quotas", "inference", "prompts", "convers
 # .env.example --------------------------------------------------------------------------------------------------------
 
 READERS = {"env", "env_int", "env_bool", "env_list", "read_port"}
-# What one part of `up` tells another, and what belongs to the system. Nobody sets these by hand.
-INTERNAL = {"DJANGO_SETTINGS_MODULE", "MAINSTAY_MODELS", "PATH"}
+# What one part of `up` tells another, and what belongs to the system or to pytest. Nobody sets these by hand.
+INTERNAL = {"DJANGO_SETTINGS_MODULE", "MAINSTAY_MODELS", "PATH", "PYTEST_XDIST_WORKER"}
 
 
 def sources():
@@ -122,7 +122,7 @@ def as_template(pattern):
 
 def methods_of(view):
     if actions := getattr(view, "actions", None):
-        return {method.upper() for method in actions}
+        return {method.upper() for method in actions if method != "head"}  # which DRF adds at the first request
     if view_class := getattr(view, "view_class", None):
         return {method.upper() for method in ("get", "post") if hasattr(view_class, method)}
     if view.__module__ == "config.health":  # answers any method

@@ -1,4 +1,4 @@
-"""A load generator that costs as little as can be: raw asyncio, connections kept alive, each with one call at a time."""
+"""A load generator that costs as little as can be: raw asyncio; connections stay open, each with one call at a time."""
 
 from __future__ import annotations
 
@@ -155,8 +155,8 @@ def what_is_wrong(answer: bytearray, job: Job) -> str | None:
     """Why a complete response is not the one that the stub gives, in words."""
     if not answer.startswith(b"HTTP/1.1 200 "):
         return answer.replace(b"\r\n\r\n", b" ", 1).decode(errors="replace")[:400]
-    if job.stream and answer.count(b'"content"') != job.chunks:
-        return f"a stream had {answer.count(b'content')} chunks instead of {job.chunks}"
+    if job.stream and (chunks := answer.count(b'"content"')) != job.chunks:
+        return f"a stream had {chunks} chunks instead of {job.chunks}"
     if job.stream and b"data: [DONE]" not in answer[-40:]:
         return "a stream ended without [DONE]"
     return None if b'"choices"' in answer else "an answer had no choices"

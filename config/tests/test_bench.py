@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 
 import psutil
 import psycopg
 import pytest
+from django.apps import apps
 from django.core.management import CommandError, call_command
 from django.db import connection
 
@@ -24,6 +26,8 @@ from config.embedded.supervisor import StopRequestedError
 from inference.models import Request
 from inference.stub import StubServer
 from quotas.models import Quota
+
+seed_plans = import_module("quotas.migrations.0002_seed_plans").seed
 
 KEYS = ("msk_one", "msk_two")
 
@@ -116,17 +120,23 @@ def test_the_wire_counts_statements_round_trips_and_commits(tmp_path):
     ):
         wire.take()
         client.execute("SELECT %s::int", [1])
-        client.execute("SELECT 2", prepare=True)
+        client.execute("SELECT 2")
         client.commit()
         traffic = wire.take()
         assert [text.split()[0] for text in traffic.statements] == ["BEGIN", "SELECT", "SELECT", "COMMIT"]
         assert (traffic.round_trips, traffic.commits) == (4, 1)
 
-        client.execute("SELECT 2", prepare=True)
+        client.execute("SELECT 2")
         client.rollback()
         assert wire.take().commits == 0
 
         client.autocommit = True
+        for _ in range(2):
+            client.execute("SELECT 4", prepare=True)
+        traffic = wire.take()
+        assert traffic.statements == ["SELECT 4"] * 2
+        assert (traffic.round_trips, traffic.commits) == (3, 2)  # the first one was prepared, which is one more
+
         with pytest.raises(psycopg.errors.DivisionByZero):
             client.execute("SELECT 1/0")
         client.execute("SELECT 3")
@@ -162,6 +172,7 @@ def test_the_wire_cannot_read_what_is_encrypted(tmp_path):
 
 @pytest.mark.django_db(transaction=True)
 def test_the_statements_are_the_roads_and_balance():
+    seed_plans(apps, None)
     customers = rows.make_customers(2)
     with StubServer() as stub:
         rows.make_models(stub.base_url, "instant")

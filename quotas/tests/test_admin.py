@@ -1,0 +1,348 @@
+"""Plans, subscriptions and quotas in the admin: what operators change, with its effect and its audit event."""
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from accounts.models import AuditEvent, User
+from accounts.tests.factories import UserFactory
+from quotas import services
+from quotas.admin.display import amounts, bar, dollars
+from quotas.meters import Meter
+from quotas.models import Plan, PlanLimit, Quota, Reservation, Subscription
+from quotas.tests.factories import PlanFactory, QuotaFactory, SubscriptionFactory
+from tests.admin import act, filled_form, messages, page, save
+
+
+@pytest.fixture
+def operator(client, olga):
+    client.force_login(olga)
+    return client
+
+
+def event(action):
+    return AuditEvent.objects.get(action=action)
+
+
+# Quotas
+
+
+def test_a_limit_is_changed_with_a_reason(operator, olga):
+    quota = QuotaFactory(limit=100, current_usage=30)
+
+    answer = act(operator, quota, "change_limit", limit="250", reason="Agreement of May")
+
+    quota.refresh_from_db()
+    assert (quota.base_limit, quota.limit, quota.current_usage) == (250, 250, 30)
+    changed = event("quota.limit_changed")
+    assert (changed.actor_id, changed.target_id, changed.ip) == (olga.pk, str(quota.pk), "127.0.0.1")
+    assert changed.metadata == {"former": 100, "limit": 250, "reason": "Agreement of May"}
+    assert messages(answer, operator) == [f"{quota.user}: llm.requests a month is limited to 250."]
+
+
+def test_extra_is_granted_with_a_reason(operator, olga):
+    quota = QuotaFactory(limit=100, current_usage=100)
+
+    act(operator, quota, "grant_extra", amount="50", reason="Sorry")
+
+    quota.refresh_from_db()
+    assert (quota.base_limit, quota.limit) == (100, 150)
+    assert event("quota.granted").metadata == {"amount": 50, "reason": "Sorry"}
+    assert event("quota.granted").actor_id == olga.pk
+
+
+def test_usage_is_reset_with_a_reason_and_holds_stay(operator):
+    quota = QuotaFactory(limit=100, current_usage=60, held=10)
+
+    act(operator, quota, "reset_usage", reason="A wrong count")
+
+    quota.refresh_from_db()
+    assert (quota.current_usage, quota.held) == (0, 10)
+    assert event("quota.usage_reset").metadata == {"former": 60, "reason": "A wrong count"}
+
+
+@pytest.mark.parametrize(
+    ("action", "fields", "error"),
+    [
+        ("change_limit", {"limit": "5", "reason": ""}, "reason"),
+        ("change_limit", {"limit": "-1", "reason": "r"}, "limit"),
+        ("change_limit", {"limit": "1e99", "reason": "r"}, "limit"),
+        ("change_limit", {"limit": str(10**16), "reason": "r"}, "limit"),
+        ("grant_extra", {"amount": "0", "reason": "r"}, "amount"),
+        ("grant_extra", {"amount": "", "reason": "r"}, "amount"),
+        ("reset_usage", {"reason": "  "}, "reason"),
+    ],
+)
+def test_a_dialog_explains_what_it_cannot_do(operator, action, fields, error):
+    quota = QuotaFactory(limit=100, current_usage=60)
+
+    answer = act(operator, quota, action, **fields)
+
+    assert answer.status_code == 200
+    assert 'class="errors' in answer.content.decode()
+    assert "HX-Redirect" not in answer.headers
+    quota.refresh_from_db()
+    assert (quota.base_limit, quota.limit, quota.current_usage) == (100, 100, 60)
+    assert not AuditEvent.objects.exists()
+
+
+def test_a_dialog_shows_the_quota_as_it_stands(operator):
+    quota = QuotaFactory(limit=1000, base_limit=900, current_usage=250, held=5)
+
+    html = operator.get(page(quota, "change_limit")).content.decode()
+
+    assert "250 of 1,000, 5 held" in html
+    assert str(quota.user) in html
+    assert 'value="900"' in html
+
+
+def test_a_dialog_of_a_quota_that_is_gone_is_not_found(operator):
+    quota = QuotaFactory()
+    address = page(quota, "change_limit")
+    quota.delete()
+
+    assert operator.post(address, {"_form_submitted": "on", "limit": "1", "reason": "r"}).status_code == 404
+
+
+def test_a_dialog_goes_back_to_where_it_was_opened_but_never_elsewhere(operator):
+    quota = QuotaFactory()
+    fields = {"_form_submitted": "on", "amount": "1", "reason": "r"}
+
+    def leads_to(**headers):
+        answer = operator.post(page(quota, "grant_extra"), fields, headers=headers)
+        return answer.headers.get("HX-Redirect") or answer.headers["Location"]
+
+    listed = page(Quota, "changelist")
+    assert leads_to(**{"HX-Current-URL": f"http://testserver{listed}?q=a"}) == f"{listed}?q=a"
+    assert leads_to(**{"HX-Current-URL": f"https://evil.example{listed}"}).startswith(listed)
+    assert leads_to(**{"HX-Current-URL": "https://evil.example/"}) == listed
+    assert leads_to() == listed
+
+
+def test_quotas_are_drawn_as_bars(operator):
+    QuotaFactory(limit=1000, current_usage=250, held=50)
+
+    html = operator.get(page(Quota, "changelist")).content.decode()
+
+    assert 'data-level="calm"' in html
+    assert "width:25.0%" in html
+    assert "width:5.0%" in html
+    assert "250 of 1,000, 50 held" in html
+
+
+@pytest.mark.parametrize(
+    ("used", "held", "limit", "level", "width"),
+    [(0, 0, 100, "calm", "0.0%"), (79, 0, 100, "calm", "79.0%"), (79, 1, 100, "warn", "79.0%")]
+    + [(100, 0, 100, "full", "100.0%"), (0, 0, 0, "full", "0.0%"), (150, 50, 100, "full", "75.0%")],
+)
+def test_a_bar_warns_and_never_leaves_its_track(used, held, limit, level, width):
+    drawn = bar(used=used, held=held, limit=limit, unit="tokens")
+
+    assert f'data-level="{level}"' in drawn
+    assert f'<i style="width:{width}">' in drawn
+
+
+def test_quotas_are_filtered_by_state_and_sorted_by_share(operator, alice):
+    for unit, fields in {
+        "requests": {"current_usage": 100},
+        "tokens": {"current_usage": 85},
+        "seconds": {"held": 1},
+        "bytes": {"base_limit": 50},
+    }.items():
+        QuotaFactory(user=alice, unit=unit, limit=100, **fields)
+
+    def listed(**query):
+        return [quota.unit for quota in operator.get(page(Quota, "changelist"), query).context["cl"].result_list]
+
+    assert listed(state="full") == ["requests"]
+    assert sorted(listed(state="warned")) == ["requests", "tokens"]
+    assert listed(state="held") == ["seconds"]
+    assert listed(state="granted") == ["bytes"]
+    assert listed(o="-4")[:2] == ["requests", "tokens"]
+    assert listed(q="alice@") == listed(q=str(alice.email)) != []
+    assert listed(q="bob@") == []
+
+
+# Plans
+
+
+def limits_form(**row):
+    return {f"limits-0-{name}": value for name, value in row.items()} | {"limits-TOTAL_FORMS": "1"}
+
+
+def test_a_plan_is_made_with_its_limits(operator, olga):
+    row = limits_form(resource_type="llm", unit="tokens", period="month", limit="500", soft_threshold="80")
+    save(operator, page(Plan, "add"), name="Gold", slug="gold", **row)
+
+    plan = Plan.objects.get(slug="gold")
+    assert [str(limit) for limit in plan.limits.all()] == ["500 llm.tokens a month"]
+    created = event("plan.created")
+    assert (created.actor_id, created.target_id) == (olga.pk, str(plan.pk))
+    assert created.metadata == {"fields": ["name", "slug", "limits: 500 llm.tokens a month"]}
+
+
+def test_changes_of_a_plan_and_its_limits_name_what_changed(operator):
+    plan = PlanFactory(limits={("llm", "tokens", "month"): 500})
+
+    save(operator, page(plan), description="For all", **{"limits-0-limit": "900"})
+    save(operator, page(plan), **{"limits-0-DELETE": "on"})
+    save(operator, page(plan))
+
+    first, second = AuditEvent.objects.filter(action="plan.updated").order_by("id")
+    assert first.metadata == {"fields": ["description", "limits: 900 llm.tokens a month"]}
+    assert second.metadata == {"fields": ["limits: 900 llm.tokens a month"]}
+    assert not PlanLimit.objects.filter(plan=plan).exists()
+
+
+def test_two_limits_of_one_meter_and_period_are_refused(operator):
+    plan = PlanFactory(limits={("llm", "tokens", "month"): 500})
+    twin = {"resource_type": "llm", "unit": "tokens", "period": "month", "limit": "1", "soft_threshold": "80"}
+
+    answer = save(
+        operator,
+        page(plan),
+        **{"limits-TOTAL_FORMS": "2"} | {f"limits-1-{name}": value for name, value in twin.items()},
+    )
+
+    assert answer.status_code == 200
+    assert plan.limits.count() == 1
+
+
+def test_there_is_always_exactly_one_default(operator, olga):
+    pro = Plan.objects.get(slug="pro")
+    act(operator, pro, "make_default")
+
+    assert list(Plan.objects.filter(is_default=True)) == [pro]
+    made = event("plan.made_default")
+    assert (made.actor_id, made.target_id, made.metadata) == (olga.pk, str(pro.pk), {"former": ["free"]})
+    assert operator.get(page(pro, "make_default")).status_code == 403
+
+
+def test_a_plan_that_somebody_was_on_cannot_be_deleted(operator):
+    used = SubscriptionFactory(status=Subscription.Status.CANCELED).plan
+    unused = PlanFactory()
+
+    for plan in (used, Plan.objects.get(is_default=True)):
+        assert operator.post(page(plan, "delete"), {"post": "yes"}).status_code == 403
+    operator.post(page(unused, "delete"), {"post": "yes"})
+
+    assert not Plan.objects.filter(pk=unused.pk).exists()
+    assert event("plan.deleted").metadata == {"name": unused.name}
+
+
+def test_plans_count_their_subscribers(operator):
+    plan = SubscriptionFactory().plan
+    SubscriptionFactory(plan=plan)
+    SubscriptionFactory(plan=plan, status=Subscription.Status.CANCELED)
+
+    listed = {row.slug: row.live for row in operator.get(page(Plan, "changelist")).context["cl"].result_list}
+
+    assert listed[plan.slug] == 2
+    assert listed["team"] == 0
+
+
+# Subscriptions
+
+
+@pytest.mark.parametrize("of", ["subscription", "user"])
+def test_a_plan_is_changed_from_the_subscription_and_from_the_user(operator, olga, of):
+    subscription = SubscriptionFactory(plan=Plan.objects.get(slug="free"))
+    row = subscription if of == "subscription" else subscription.user
+    pro = Plan.objects.get(slug="pro")
+
+    answer = act(operator, row, "change_plan", plan=str(pro.pk))
+
+    subscription.refresh_from_db()
+    assert subscription.plan == pro
+    assert Quota.objects.get(user=subscription.user, unit="requests").limit == 5_000
+    changed = event("plan.changed")
+    assert (changed.actor_id, changed.metadata["plan"]) == (olga.pk, "pro")
+    assert messages(answer, operator) == [f"{subscription.user} is on Pro now."]
+
+
+def test_a_plan_that_is_off_the_offer_cannot_be_chosen(operator):
+    subscription = SubscriptionFactory()
+    closed = PlanFactory(is_active=False)
+
+    answer = act(operator, subscription, "change_plan", plan=str(closed.pk))
+
+    assert "Select a valid choice" in answer.content.decode()
+    assert not AuditEvent.objects.exists()
+
+
+# Users
+
+
+def test_users_are_listed_and_filtered_by_plan(operator, alice, olga):
+    services.change_plan(user_id=alice.pk, plan=Plan.objects.get(slug="team"), by=olga)
+
+    def listed(**query):
+        return {
+            user.email: user.plan_name
+            for user in operator.get(page(User, "changelist"), query).context["cl"].result_list
+        }
+
+    assert listed() == {"alice@example.com": "Team", "olga@example.com": None}
+    assert listed(plan="team") == {"alice@example.com": "Team"}
+    assert listed(plan="pro") == {}
+
+
+def test_a_user_with_a_past_subscription_is_listed_once(operator, alice):
+    for _ in range(2):
+        SubscriptionFactory(user=alice, status=Subscription.Status.CANCELED)
+    SubscriptionFactory(user=alice, plan=Plan.objects.get(slug="pro"))
+
+    users = list(operator.get(page(User, "changelist"), {"q": "alice"}).context["cl"].result_list)
+
+    assert [user.plan_name for user in users] == ["Pro"]
+
+
+def test_a_user_who_is_made_here_has_the_default_quotas_at_once(operator):
+    save(operator, page(User, "add"), email="new@example.com", password="another horse, another battery")
+
+    user = User.objects.get(email="new@example.com")
+    assert user.subscriptions.get().plan.is_default
+    assert user.quotas.count() == PlanLimit.objects.filter(plan__is_default=True).count() > 0
+
+
+# Reservations and amounts
+
+
+def test_a_reservation_shows_what_it_holds_and_charged(operator, alice):
+    QuotaFactory(user=alice, unit="tokens", limit=5000)
+    hold = services.reserve(user_id=alice.pk, amounts={Meter("llm", "tokens"): 1200}, seconds=60)
+    reservation = Reservation.objects.get(pk=hold.id)
+
+    assert "1,200 llm.tokens" in operator.get(page(reservation)).content.decode()
+    services.settle(reservation_id=hold.id, used={Meter("llm", "tokens"): 800})
+    assert "800 llm.tokens" in operator.get(page(Reservation, "changelist")).content.decode()
+
+
+def test_expired_and_held_reservations_are_told_apart(operator):
+    now = timezone.now()
+    for status, settled in (("held", None), ("expired", now)):
+        Reservation.objects.create(
+            user=UserFactory(), status=status, amounts={}, holds={}, settled_at=settled, expires_at=now + timedelta(1)
+        )
+
+    for status in ("held", "expired"):
+        listed = operator.get(page(Reservation, "changelist"), {"status__exact": status}).context["cl"].result_list
+        assert [row.status for row in listed] == [status]
+
+
+@pytest.mark.parametrize(
+    ("micro", "text"),
+    [(0, "$0.00"), (1, "$0.000001"), (150_000, "$0.15"), (1_043, "$0.001043"), (1_234_500_000, "$1,234.50")],
+)
+def test_money_is_shown_in_dollars(micro, text):
+    assert dollars(micro) == text
+
+
+def test_amounts_are_shown_in_one_line():
+    assert amounts({"llm.tokens": 1200, "llm.cost": 2_500_000}) == "$2.50 llm.cost, 1,200 llm.tokens"
+    assert amounts(None) == "-"
+
+
+def test_the_form_of_a_plan_does_not_offer_to_set_the_default(operator):
+    assert "is_default" not in filled_form(operator, page(Plan.objects.get(slug="pro")))
