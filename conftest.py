@@ -1,5 +1,6 @@
 """The three people that the tests are about, how they call, and a clean start for each test."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any
@@ -17,6 +18,25 @@ from accounts.tests.factories import UserFactory
 from inference.routes import forget_routes
 
 seed_plans = import_module("quotas.migrations.0002_seed_plans").seed
+
+NO_CHROMIUM = "chromium is not installed (Debian: apt-get install chromium)"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if shutil.which("chromium") is None:
+        for item in items:
+            if item.get_closest_marker("browser"):
+                item.add_marker(pytest.mark.skip(reason=NO_CHROMIUM))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """A skipped test is a letter among a thousand dots: name those that a missing browser has cost."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    left_out = sorted({report.nodeid for report in skipped if NO_CHROMIUM in str(report.longrepr)})
+    if left_out:
+        terminalreporter.write_line(f"Left out, because {NO_CHROMIUM}:", yellow=True)
+        for name in left_out:
+            terminalreporter.write_line(f"  {name}", yellow=True)
 
 
 class ApiClient(Client):

@@ -14,9 +14,14 @@ def main() -> None:
         from django.core.management import execute_from_command_line
     except ImportError:
         sys.exit("Django is not installed for " + sys.executable + ": use `make run`, or .venv/bin/python manage.py.")
+    from django.core.exceptions import ImproperlyConfigured
+
     if sys.argv[1:2] == ["up"] and not {"-h", "--help"} & set(sys.argv):
         prepare()
-    execute_from_command_line(sys.argv)
+    try:
+        execute_from_command_line(sys.argv)
+    except ImproperlyConfigured as problem:
+        sys.exit(str(problem))
 
 
 def prepare() -> None:

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from django.contrib.auth import authenticate
 from django.contrib.auth.models import update_last_login
+from django.core.validators import EmailValidator
 from rest_framework import serializers
 from rest_framework_simplejwt.exceptions import TokenError
 from rest_framework_simplejwt.tokens import RefreshToken
@@ -14,6 +15,8 @@ from accounts.models import ApiKey, User
 
 
 class UserSerializer(serializers.ModelSerializer[User]):
+    metadata = serializers.DictField(required=False)
+
     class Meta:
         model = User
         fields = (
@@ -32,7 +35,10 @@ class UserSerializer(serializers.ModelSerializer[User]):
         )
         read_only_fields = ("id", "is_active", "is_verified", "is_staff", "created_at", "updated_at", "last_login")
         # Uniqueness is the database's: the service turns its refusal into a conflict, without a race.
-        extra_kwargs: ClassVar[dict[str, dict[str, Any]]] = {"username": {"validators": []}}
+        extra_kwargs: ClassVar[dict[str, dict[str, Any]]] = {
+            "email": {"validators": [EmailValidator()]},
+            "username": {"validators": []},
+        }
 
 
 class RegistrationSerializer(serializers.Serializer[User]):

@@ -22,7 +22,13 @@ RIGHTS = frozenset({"is_verified", "is_staff", "is_superuser"})
 
 
 def register_user(
-    *, email: str, password: str, full_name: str = "", by: Caller | User | None = None, **flags: bool
+    *,
+    email: str,
+    password: str,
+    full_name: str = "",
+    by: Caller | User | None = None,
+    ip: str | None = None,
+    **flags: bool,
 ) -> User:
     """Create a user; `Conflict` if the address is taken, `InvalidInput` if the password is too weak.
 
@@ -33,7 +39,7 @@ def register_user(
     try:
         with transaction.atomic():
             user = User.objects.create_user(email, password, full_name=full_name, **flags)
-            audit.record("user.registered", by=by or user, target=user)
+            audit.record("user.registered", by=by or user, target=user, ip=ip)
     except IntegrityError:
         raise Conflict("This e-mail address is taken.", code="email_taken", param="email") from None
     return user

@@ -15,6 +15,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts import services
+from accounts.authentication import client_ip
 from accounts.caller import Caller
 from accounts.exceptions import NotFound
 from accounts.ids import UUID_PATTERN
@@ -51,7 +52,7 @@ class UserViewSet(viewsets.GenericViewSet[User]):
     def create(self, request: Request) -> Response:
         body = RegistrationSerializer(data=request.data)
         body.is_valid(raise_exception=True)
-        user = services.register_user(**body.validated_data)
+        user = services.register_user(**body.validated_data, ip=client_ip(request._request))
         return Response(UserSerializer(user).data, status=status.HTTP_201_CREATED)
 
     @extend_schema(responses=UserSerializer)

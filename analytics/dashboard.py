@@ -106,11 +106,9 @@ def _model_row(model: ModelTotals, most_calls: int) -> dict[str, Any]:
     return {
         "name": model.name,
         "calls": f"{totals.calls:,}",
-        "errors": f"{totals.errors:,}",
         "tokens": f"{totals.tokens:,}",
         "cost": dollars(totals.cost),
         "share": round(100 * totals.calls / most_calls, 1) if most_calls else 0,
-        "error_share": round(100 * totals.errors / most_calls, 1) if most_calls else 0,
     }
 
 

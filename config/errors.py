@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from django.core.exceptions import BadRequest, PermissionDenied, RequestDataTooBig
+from django.core.exceptions import BadRequest, PermissionDenied, RequestDataTooBig, ValidationError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 from django_ratelimit.exceptions import Ratelimited
 from rest_framework import exceptions as drf
-from rest_framework.response import Response
 
 from accounts.exceptions import Conflict, DomainError, InvalidInput, NotAllowed, NotAuthenticated, NotFound
 from inference.exceptions import BodyTooLarge, UpstreamError, UpstreamRefused, UpstreamTimeout
@@ -90,25 +89,30 @@ def failure_of(error: Exception) -> Failure | None:
     if isinstance(error, drf.APIException):
         return _failure_of_drf(error)
     if isinstance(error, Http404):
-        return Failure(404, "not_found_error", "not_found", "There is nothing at this address.")
+        return NOT_FOUND
     if isinstance(error, PermissionDenied):
         return Failure(403, "permission_error", "permission_denied", "This credential may not do that.")
     if isinstance(error, RequestDataTooBig):
         return failure_of(BodyTooLarge())
+    if isinstance(error, ValidationError):
+        # Values that serializers and filters do not look at, such as the position in a cursor.
+        return Failure(400, "invalid_request_error", "invalid_value", " ".join(error.messages))
     if isinstance(error, BadRequest):
         return Failure(400, "invalid_request_error", "bad_request", str(error) or "The request cannot be read.")
     return None
 
 
-def exception_handler(error: Exception, _context: Mapping[str, Any]) -> Response | None:
-    """DRF's side; what it does not know goes on to Django, and so to `server_error`."""
+def exception_handler(error: Exception, _context: Mapping[str, Any]) -> HttpResponse | None:
+    """DRF's side; what it does not know goes on to Django, and so to `server_error`.
+
+    No `Response` of DRF: that would be rendered as the view's answers are, which is YAML at `/api/schema`.
+    """
     failure = failure_of(error)
-    if failure is None:
-        return None
-    return Response(failure.body(), status=failure.status, headers=dict(failure.headers or {}))
+    return failure.response() if failure else None
 
 
 INTERNAL = Failure(500, "api_error", "internal_error", "Something went wrong on our side. The request id names it.")
+NOT_FOUND = Failure(404, TYPES[404], CODES[404], "There is nothing at this address.")
 METHOD_NOT_ALLOWED = Failure(405, TYPES[400], CODES[405], "This address does not take that method.")
 
 
@@ -164,7 +168,7 @@ def permission_denied(request: HttpRequest, exception: Exception) -> HttpRespons
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return page_or_json(request, Failure(404, TYPES[404], CODES[404], "There is nothing at this address."))
+    return page_or_json(request, NOT_FOUND)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

@@ -7,7 +7,7 @@ import secrets
 from django.db import transaction
 
 from accounts import services as accounts
-from accounts.caller import drop_snapshots, hash_key
+from accounts.caller import hash_key
 from accounts.exceptions import NotAuthenticated
 from accounts.models import ApiKey, User
 from inference.models import Model, Provider
@@ -19,19 +19,25 @@ LOCAL_PROVIDER = "local"
 DEMO_EMAIL = "demo@mainstay.local"
 
 
-def ensure_operator(*, email: str, password: str) -> None:
-    """Make sure that `email` is an active operator with exactly this password."""
+def ensure_operator(*, email: str, password: str, is_known: bool) -> None:
+    """Make sure that `email` is an operator; `is_known` passwords are not set again: theirs may have changed since."""
     email = email.strip().lower()
     with transaction.atomic():
         user = User.objects.filter(email=email).first()
         if user is None:
-            user = accounts.register_user(email=email, password=password, full_name="Operator")
-        if user.check_password(password) and user.is_active and user.is_staff and user.is_superuser:
-            return
-        user.set_password(password)
-        user.is_active = user.is_staff = user.is_superuser = user.is_verified = True
-        user.save()
-        drop_snapshots(user.pk)
+            accounts.register_user(
+                email=email,
+                password=password,
+                full_name="Operator",
+                is_staff=True,
+                is_superuser=True,
+                is_verified=True,
+            )
+        elif not is_known:
+            accounts.set_password(user_id=user.pk, password=password, by=user)
+            accounts.administer_user(
+                user_id=user.pk, by=user, is_active=True, is_staff=True, is_superuser=True, is_verified=True
+            )
 
 
 def ensure_local_models(url: str) -> None:
@@ -86,7 +92,7 @@ def ensure(
     Answers `operator_email`, and `operator_password` and `api_key` where new ones had to be made, else None.
     """
     password = operator_password or secrets.token_urlsafe(15)
-    ensure_operator(email=operator_email, password=password)
+    ensure_operator(email=operator_email, password=password, is_known=password == operator_password)
     ensure_local_models(models_url)
     key = ensure_demo_key(known=api_key)
     return {

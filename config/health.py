@@ -10,14 +10,18 @@ from django.conf import settings
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_safe
 
 from accounts.caller import redis_client
 
 
+@require_safe
 def alive(_request: HttpRequest) -> HttpResponse:
     return _json({"status": "ok"}, 200)
 
 
+@require_safe
 def ready(_request: HttpRequest) -> HttpResponse:
     """200 if the database, Redis and the migrations are as they must be, else 503; says which."""
     checks = {name: _says(check) for name, check in CHECKS.items()}
@@ -25,6 +29,8 @@ def ready(_request: HttpRequest) -> HttpResponse:
     return _json({"status": "ok" if healthy else "unavailable", "checks": checks}, 200 if healthy else 503)
 
 
+@csrf_exempt
+@require_safe
 def front_door(_request: HttpRequest) -> HttpResponse:
     return HttpResponseRedirect("/admin/")
 

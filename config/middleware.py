@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -25,7 +25,7 @@ from django.middleware.security import SecurityMiddleware
 from whitenoise.middleware import WhiteNoiseMiddleware
 
 from accounts.ids import uuid7
-from config.errors import METHOD_NOT_ALLOWED, failure_of, page_or_json
+from config.errors import METHOD_NOT_ALLOWED, NOT_FOUND, failure_of, page_or_json
 
 log = structlog.get_logger("mainstay.request")
 
@@ -62,12 +62,17 @@ class RequestMiddleware:
         if self.is_async:
             return self.__acall__(request)
         begun = self.begin(request)
-        return self.end(request, self.get_response(request), begun)
+        response = self.refuse(request) or self.get_response(request)
+        return self.end(request, response, begun)
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
         begun = self.begin(request)
-        waiting: Awaitable[HttpResponseBase] = self.get_response(request)
-        return self.end(request, await waiting, begun)
+        response = self.refuse(request) or await self.get_response(request)
+        return self.end(request, response, begun)
+
+    def refuse(self, request: HttpRequest) -> HttpResponse | None:
+        """PostgreSQL's texts cannot hold NUL, so no address that has one leads anywhere."""
+        return page_or_json(request, NOT_FOUND) if "\0" in request.path_info else None
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         """What views raise on purpose; the rest goes on to `config.errors.server_error`."""

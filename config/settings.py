@@ -7,6 +7,7 @@ how to mend it.
 from __future__ import annotations
 
 import os
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,13 @@ def env_bool(name: str, default: bool = False) -> bool:
     if value in {"0", "false", "no", "off", ""}:
         return False
     raise ImproperlyConfigured(f"{name} must be true or false, not {value!r}.")
+
+
+def env_rate(name: str, default: str) -> str:
+    value = env(name, default)
+    if not re.fullmatch(r"\d+/\d*[smhd]", value):
+        raise ImproperlyConfigured(f"{name} must be a rate such as 30/m (s, m, h or d), not {value!r}.")
+    return value
 
 
 def env_list(name: str, default: str = "") -> list[str]:
@@ -229,8 +237,7 @@ SESSION_ENGINE = "django.contrib.sessions.backends.cache"
 
 # Celery ----------------------------------------------------------------------------------------------------------
 
-# kombu writes unix sockets as redis+socket://, redis-py as unix://.
-CELERY_BROKER_URL = REDIS_URL.replace("unix://", "redis+socket://", 1)
+CELERY_BROKER_URL = paths.celery_url(REDIS_URL)
 CELERY_RESULT_BACKEND = None
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
@@ -263,8 +270,8 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 # How long a Redis snapshot of a key or user is believed when nothing drops it before.
 AUTH_SNAPSHOT_SECONDS = 60
-RATELIMIT_REGISTRATION = env("RATELIMIT_REGISTRATION", "20/m")
-RATELIMIT_TOKEN = env("RATELIMIT_TOKEN", "30/m")
+RATELIMIT_REGISTRATION = env_rate("RATELIMIT_REGISTRATION", "20/m")
+RATELIMIT_TOKEN = env_rate("RATELIMIT_TOKEN", "30/m")
 RATELIMIT_IP_META_KEY = "REMOTE_ADDR"
 RATELIMIT_USE_CACHE = "ratelimit"
 # What cannot be counted is let in: without Redis nobody could sign in any more.

@@ -6,6 +6,8 @@ from conversations.models import Conversation, Message
 
 
 class ConversationSerializer(serializers.ModelSerializer[Conversation]):
+    metadata = serializers.DictField(required=False)
+
     class Meta:
         model = Conversation
         fields = (

@@ -103,7 +103,7 @@ def _take_conversation_id(payload: dict[str, Any]) -> tuple[dict[str, Any], Any]
 def _check_chat(payload: dict[str, Any]) -> None:
     messages = payload.get("messages")
     if not isinstance(messages, list) or not messages or not all(isinstance(item, dict) for item in messages):
-        raise InvalidInput("`messages` must be a list of at least one message.", param="messages")
+        raise InvalidInput("`messages` must be a list of at least one message object.", param="messages")
     if not isinstance(payload.get("stream") or False, bool):
         raise InvalidInput("`stream` must be true or false.", param="stream", code="invalid_type")
     if not isinstance(payload.get("stream_options") or {}, dict):

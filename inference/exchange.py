@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, suppress
 from typing import Any, Protocol
+from weakref import WeakSet
 
 import orjson
 
@@ -23,6 +24,8 @@ from inference.routes import Route
 from inference.services import CLIENT_DISCONNECTED, DEADLINE, UPSTREAM_ERROR, Call, Status, Usage
 
 Payload = dict[str, Any]
+
+_open: WeakSet[Exchange] = WeakSet()
 
 
 class Opened(Protocol):
@@ -42,6 +45,18 @@ async def begin(open_call: Callable[[], Opened]) -> Exchange:
     except asyncio.CancelledError:
         in_background(_abandon_opening(opening))
         raise
+
+
+async def end_all(seconds: float = 2.0) -> None:
+    """At shutdown: end the calls that are still open, as if their callers had left.
+
+    The server has cancelled their requests by now; those are given a moment to notice it by themselves.
+    """
+    ends = time.monotonic() + seconds
+    while _open and time.monotonic() < ends:
+        for exchange in list(_open):
+            exchange.close()
+        await asyncio.sleep(0.02)
 
 
 async def _abandon_opening(opening: asyncio.Future[Opened]) -> None:
@@ -65,6 +80,7 @@ class Exchange:
         self._settling: asyncio.Future[None] | None = None
         self._chunks: AsyncGenerator[bytes, None] | None = None
         self._first: bytes | None = None
+        _open.add(self)
 
     # Whole answers ---------------------------------------------------------------------------------------------
 
@@ -197,7 +213,8 @@ class Exchange:
     async def abandon(self) -> None:
         """End the call because its caller has left: upstream is closed, what was delivered is charged."""
         if self._chunks is not None:
-            await self._chunks.aclose()
+            with suppress(RuntimeError):  # somebody else is closing it
+                await self._chunks.aclose()
         if self._settling is None:
             self.call.outcome.fail(CLIENT_DISCONNECTED, "The caller left before the end.", Status.CANCELLED)
             if self.reply is not None:
@@ -218,6 +235,7 @@ class Exchange:
         if self._settling is None:
             self._settling = in_thread(self.opened.settle)
             self._settling.add_done_callback(log_failure)
+            _open.discard(self)
         await asyncio.shield(self._settling)
 
     def _answered_by(self, route: Route) -> None:
@@ -242,7 +260,7 @@ def _payload_for(call: Call, route: Route) -> Payload:
     payload = call.payload
     if call.is_stream:
         payload = {**payload, "stream_options": {**(payload.get("stream_options") or {}), "include_usage": True}}
-    if route.max_output_tokens and not payload.keys() & {"max_tokens", "max_completion_tokens"}:
+    if route.max_output_tokens and payload.get("max_tokens") is payload.get("max_completion_tokens") is None:
         payload = {**payload, "max_tokens": route.max_output_tokens}
     return payload
 

@@ -102,7 +102,7 @@ def open_call(*, caller: Caller, kind: Resource, payload: dict[str, Any]) -> Cal
         kind=kind,
         routes=routes,
         payload=payload,
-        is_stream=payload.get("stream") is True,
+        is_stream=kind == Resource.LLM and payload.get("stream") is True,
         input_estimate=input_estimate,
         begun=time.monotonic(),
     )
@@ -210,8 +210,8 @@ def _amounts(kind: str, route: Route, input_tokens: int, output_tokens: int) -> 
 
 def _output_estimate(payload: dict[str, Any], route: Route) -> int:
     """The most output tokens the call may cost, over all of its choices."""
-    limit = payload.get("max_completion_tokens", payload.get("max_tokens"))
-    param = "max_completion_tokens" if "max_completion_tokens" in payload else "max_tokens"
+    param = "max_completion_tokens" if payload.get("max_completion_tokens") is not None else "max_tokens"
+    limit = payload.get(param)
     if limit is None:
         limit = route.max_output_tokens or settings.DEFAULT_OUTPUT_TOKENS
     choices = payload.get("n") or 1

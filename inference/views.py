@@ -84,7 +84,7 @@ def check_embedding_input(payload: dict[str, Any]) -> None:
     nested = all(isinstance(row, list) and row and all(isinstance(item, int) for item in row) for row in rows)
     if not rows or rows == [""] or not (texts or tokens or nested):
         raise InvalidInput("`input` must be a text, a list of texts, or lists of tokens.", param="input")
-    if payload.get("encoding_format", "float") not in ("float", "base64"):
+    if payload.get("encoding_format") not in (None, "float", "base64"):
         raise InvalidInput("`encoding_format` must be float or base64.", param="encoding_format")
 
 

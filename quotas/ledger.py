@@ -31,7 +31,8 @@ WITH wanted AS (
 ), locked AS MATERIALIZED (
     SELECT q.id, q.resource_type, q.unit, w.amount, q."limit", q.current_usage, q.held, q.reset_date,
         q.overage_allowed, (q.reset_date IS NULL OR q.reset_date > %(now)s) AS is_current,
-        (q.overage_allowed OR q.current_usage + q.held + w.amount <= q."limit") AS fits
+        w.amount <= (CASE WHEN q.overage_allowed THEN 9223372036854775807 ELSE q."limit" END) - q.current_usage - q.held
+            AS fits
     FROM quotas_quota q JOIN wanted w ON (q.resource_type, q.unit) = (w.resource_type, w.unit)
     WHERE q.user_id = %(user_id)s
     ORDER BY q.id FOR NO KEY UPDATE OF q
@@ -66,7 +67,7 @@ WITH reservation AS MATERIALIZED (
 ), locked AS MATERIALIZED (
     SELECT q.id, q."limit", q.current_usage, q.held - i.held AS held, q.overage_allowed, CASE
         WHEN u.amount IS NULL THEN 0
-        WHEN q.overage_allowed THEN u.amount
+        WHEN q.overage_allowed THEN LEAST(u.amount, 9223372036854775807 - q.current_usage - q.held + i.held)
         ELSE LEAST(u.amount, q."limit" - q.current_usage - q.held + i.held) END AS charge
     FROM quotas_quota q JOIN item i ON i.id = q.id
         LEFT JOIN used u ON (q.resource_type, q.unit) = (u.resource_type, u.unit)
@@ -91,7 +92,8 @@ WITH reservation AS MATERIALIZED (
     SELECT * FROM unnest(%(resources)s::text[], %(units)s::text[], %(amounts)s::bigint[])
         AS u(resource_type, unit, amount)
 ), locked AS MATERIALIZED (
-    SELECT q.id, q."limit", q.current_usage, q.held, q.overage_allowed, CASE WHEN q.overage_allowed THEN u.amount
+    SELECT q.id, q."limit", q.current_usage, q.held, q.overage_allowed, CASE
+        WHEN q.overage_allowed THEN LEAST(u.amount, 9223372036854775807 - q.current_usage - q.held)
         ELSE LEAST(u.amount, q."limit" - q.current_usage - q.held) END AS charge
     FROM quotas_quota q JOIN used u ON (q.resource_type, q.unit) = (u.resource_type, u.unit)
     WHERE q.id IN (SELECT key::uuid FROM reservation, jsonb_object_keys(holds) AS key)

@@ -71,7 +71,7 @@ class AmountsSerializer(serializers.Serializer[Any]):
 
 
 class UsageSerializer(AmountsSerializer):
-    idempotency_key = serializers.CharField(max_length=255, required=False, allow_null=True)
+    idempotency_key = serializers.CharField(max_length=200, required=False, allow_null=True)
 
 
 class NewReservationSerializer(UsageSerializer):

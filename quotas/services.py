@@ -97,9 +97,13 @@ def release(*, reservation_id: UUID) -> None:
 
 
 def consume(*, user_id: UUID, amounts: Amounts, idempotency_key: str | None = None) -> None:
-    """Reserve and settle in one transaction: for work that is already done or costs nothing to refuse."""
+    """Reserve and settle in one transaction: for work that is already done or costs nothing to refuse.
+
+    Its idempotency keys are apart from those of reservations, which may be released.
+    """
+    key = None if idempotency_key is None else f"usage:{idempotency_key}"
     with transaction.atomic():
-        hold = reserve(user_id=user_id, amounts=amounts, seconds=60, idempotency_key=idempotency_key, by_client=True)
+        hold = reserve(user_id=user_id, amounts=amounts, seconds=60, idempotency_key=key)
         ledger.settle(id=hold.id, used=amounts, now=timezone.now())
 
 

@@ -34,6 +34,7 @@ class PlanViewSet(viewsets.ReadOnlyModelViewSet[Plan]):
     serializer_class = PlanSerializer
     queryset = Plan.objects.filter(is_active=True).prefetch_related("limits")
     lookup_field = "slug"
+    lookup_value_regex = "[-a-zA-Z0-9_]+"
     pagination_class = None
 
 

@@ -127,7 +127,7 @@ def test_a_longer_list_takes_no_more_queries(operator, model):
 def test_search_and_an_id_find_rows(operator, model):
     row = ROWS[model]()
 
-    for term in ("a", "msk_abc", "nobody@example.com", "\0", str(row.pk)):
+    for term in ("a", "msk_abc", "nobody@example.com", str(row.pk)):
         assert operator.get(page(model, "changelist"), {"q": term}).status_code == 200
 
     if "-" in str(row.pk):

@@ -138,7 +138,7 @@ def test_the_settings_understand_what_compose_gives_them():
 
 
 def test_the_image_runs_what_up_runs():
-    assert json.loads(instructions("CMD")[-1]) == ["uvicorn", *parts.web_command("0.0.0.0", 8000, 2)[3:]]
+    assert json.loads(instructions("CMD")[-1]) == ["python", *parts.web_command("0.0.0.0", 8000, 2)[1:]]
     assert "command" not in SERVICES["web"]
     assert shlex.split(SERVICES["worker"]["command"]) == ["celery", *parts.worker().command[3:]]
     beat, up = shlex.split(SERVICES["beat"]["command"]), ["celery", *parts.beat().command[3:]]

@@ -21,7 +21,7 @@ def password_field() -> forms.CharField:
         strip=False,
         max_length=1000,
         widget=UnfoldAdminPasswordToggleWidget(attrs={"autocomplete": "new-password"}),
-        help_text="At least ten characters that are not easy to guess.",
+        help_text="Long, and hard to guess.",
     )
 
 
@@ -104,8 +104,8 @@ class ApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]
         user: User = self.cleaned_data["user"]
         if not user.is_active:
             raise ValidationError("This user is not active, so no key of theirs would work.")
-        if user.is_superuser and not self.operator.is_superuser:
-            raise ValidationError("Only a superuser may make a key for a superuser.")
+        if (user.is_staff or user.is_superuser) and not self.operator.is_superuser and user != self.operator:
+            raise ValidationError("Only a superuser may make a key for other staff.")
         return user
 
     def clean_expires_at(self) -> Any:

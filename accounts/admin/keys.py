@@ -128,9 +128,6 @@ class ApiKeyAdmin(OperatorAdmin):
         form.operator = request.user
         return form  # type: ignore[no-any-return]
 
-    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
-        return {"user": request.GET.get("user")}
-
     def add_view(
         self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:

@@ -12,9 +12,10 @@ from django.contrib.auth.models import Group
 from django.contrib.auth.views import PasswordChangeView
 from django.db.models import Model, QuerySet
 from django.forms import BaseModelFormSet, ModelForm
-from django.http import HttpRequest, HttpResponse
-from django.urls import NoReverseMatch, URLPattern, path, reverse_lazy
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import NoReverseMatch, URLPattern, path, reverse, reverse_lazy
 from django.utils.html import format_html_join
+from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import BooleanRadioFilter
 from unfold.decorators import action, display
@@ -49,7 +50,7 @@ class UserAdmin(OperatorAdmin):
     search_help_text = "E-mail, name, user name or id"
     ordering = ("-id",)
     actions = ("activate", "deactivate")
-    actions_detail: tuple[str, ...] = ("change_password",)
+    actions_detail: tuple[str, ...] = ("new_key", "change_password")
     autocomplete_fields = ("groups",)
     readonly_fields: tuple[str, ...] = (
         *("row_id", "stripe_customer_id", "created_at", "updated_at", "last_login", "password_changed_at"),
@@ -100,13 +101,13 @@ class UserAdmin(OperatorAdmin):
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: User | str | None = None) -> bool:
-        """Who is not a superuser may not change one: a password is all it takes to become them."""
+        """Who is not a superuser may change no other staff: a new password is all it takes to become somebody."""
         if not super().has_change_permission(request):
             return False
         if request.user.is_superuser or obj is None:
             return True
         subject = obj if isinstance(obj, User) else self.get_object(request, obj)
-        return subject is not None and not subject.is_superuser
+        return subject is not None and (subject.pk == request.user.pk or not (subject.is_staff or subject.is_superuser))
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> tuple[str, ...]:
         if request.user.is_superuser:
@@ -147,6 +148,9 @@ class UserAdmin(OperatorAdmin):
 
     # Actions
 
+    def has_add_key_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
+        return request.user.has_perm("accounts.add_apikey")
+
     @action(
         description="Change password",
         icon="password",
@@ -171,6 +175,10 @@ class UserAdmin(OperatorAdmin):
             user.refresh_from_db()
             update_session_auth_hash(request, user)
         return answer
+
+    @action(description="New API key", icon="key", permissions=["add_key"])
+    def new_key(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return HttpResponseRedirect(f"{reverse('admin:accounts_apikey_add')}?{urlencode({'user': object_id})}")
 
     @action(description="Activate", permissions=["change"])
     def activate(self, request: HttpRequest, users: QuerySet[User]) -> None:

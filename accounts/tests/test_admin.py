@@ -217,7 +217,7 @@ def test_history_leads_to_the_audit_events_of_the_row(operator, alice, bob):
 def helper(client, db):
     """Staff who may change users and keys, but is no superuser."""
     user = UserFactory(email="helper@example.com", is_staff=True)
-    codes = ["view_user", "change_user", "view_apikey", "add_apikey", "change_apikey"]
+    codes = ["view_user", "add_user", "change_user", "view_apikey", "add_apikey", "change_apikey"]
     user.user_permissions.add(*Permission.objects.filter(codename__in=codes))
     client.force_login(user)
     return client
@@ -231,7 +231,11 @@ def test_a_helper_can_neither_make_nor_become_a_superuser(helper, alice, olga):
     assert helper.post(page(olga), {"email": "mine@example.com"}).status_code == 403
     assert helper.post(page(olga, "change_password"), {"password": NEW_PASSWORD}).status_code == 403
     answer = save(helper, page(ApiKey, "add"), user=str(olga.pk), name="Mine")
-    assert "superuser" in str(answer.context["adminform"].form.errors["user"])
+    assert "other staff" in str(answer.context["adminform"].form.errors["user"])
+    save(helper, page(User, "add"), email="new@example.com", password=NEW_PASSWORD, is_superuser="on", is_staff="on")
+    new = User.objects.get(email="new@example.com")
+    assert (new.is_superuser, new.is_staff) == (False, False)
+    assert make_key(helper, alice).context["secret"]
     chosen = [str(user.pk) for user in (olga, alice)]
     helper.post(page(User, "changelist"), {"action": "deactivate", "_selected_action": chosen})
     assert set(User.objects.filter(is_active=False)) == {alice}
@@ -324,8 +328,10 @@ def test_a_key_with_an_expiry(operator, alice):
     assert ApiKey.objects.get().expires_at.year == 2999
 
 
-def test_the_form_can_be_opened_for_a_user(operator, alice):
-    assert filled_form(operator, f"{page(ApiKey, 'add')}?user={alice.pk}")["user"] == str(alice.pk)
+def test_a_user_page_leads_to_the_form_for_that_user(operator, alice):
+    leads_to = operator.get(page(alice, "new_key")).headers["Location"]
+
+    assert filled_form(operator, leads_to)["user"] == str(alice.pk)
 
 
 def test_a_revoked_key_is_refused_at_once(operator, alice, olga, committing):
@@ -416,10 +422,13 @@ def test_events_are_found_by_the_id_of_actor_target_or_event(operator, alice, bo
 def test_an_event_shows_its_details_and_links_to_actor_and_target(operator, alice, bob):
     event = services.audit.record("user.praised", by=bob, target=alice, reason="<b>well</b> done")
     services.audit.record("house.cleaned", by=None)
+    services.audit.record("entry.read", by=bob, target=LogEntry(pk=1234))
 
     html = operator.get(page(event)).content.decode()
 
     assert "&lt;b&gt;well&lt;/b&gt; done" in html
     assert page(alice) in html
     assert page(bob) in html
-    assert "the system" in operator.get(page(AuditEvent, "changelist")).content.decode()
+    listed = operator.get(page(AuditEvent, "changelist")).content.decode()
+    assert "the system" in listed
+    assert "logentry …1234" in listed

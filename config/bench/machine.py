@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,16 @@ def describe(server: str) -> dict[str, Any]:
             "python": platform.python_version(),
             "django": django.__version__,
             "postgresql": postgres,
-            server: version(server) if server in {"granian", "uvicorn"} else "",
+            server: _version(server),
         },
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
 
 
 def _processor() -> str:

@@ -44,8 +44,9 @@ class Servers:
     @property
     def name(self) -> str:
         """What kind of web server is measured."""
-        command = self._web(self.port, self.workers).command
-        return next((word for word in ("granian", "uvicorn", "hypercorn") if word in command), " ".join(command))
+        if self.command is None:
+            return "uvicorn"
+        return next((word for word in ("granian", "uvicorn", "hypercorn") if word in self.command), self.command)
 
     def start_stub(self) -> None:
         command = [sys.executable, "-m", "inference.stub", "--port", str(self.stub_port)]

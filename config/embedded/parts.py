@@ -115,7 +115,6 @@ def near(host: str) -> str:
 
 
 def web_command(host: str, port: int, workers: int) -> list[str]:
-    """The ASGI server. Whom to believe about a caller's address is ours to say (TRUSTED_PROXIES), not its."""
-    where = ["config.asgi:application", "--host", host, "--port", str(port), "--workers", str(workers)]
-    options = ["--timeout-graceful-shutdown", "15", "--no-access-log", "--no-proxy-headers", "--log-level", "warning"]
-    return [sys.executable, "-m", "uvicorn", *where, *options]
+    """The web server's processes and their parent."""
+    where = ["--host", host, "--port", str(port), "--workers", str(workers)]
+    return [sys.executable, "-m", "config.serve", *where]

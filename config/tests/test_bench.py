@@ -254,8 +254,10 @@ def test_no_other_database_is_ever_touched(monkeypatch, settings):
 
 def test_the_web_server_is_started_as_up_does_or_as_asked(settings):
     ours = Servers(None, 2, None)
-    assert ours.name in {"granian", "uvicorn"}
+    assert ours.name == "uvicorn"
+    assert "config.serve" in ours._web(8123, 2).command
     other = Servers(None, 3, "some.server --port {port} -w {workers}")
+    assert other.name == other.command
     assert other._web(8123, 3).command == [sys.executable, "-m", "some.server", "--port", "8123", "-w", "3"]
     counted = counted_database(other.socket_dir)
     assert counted["POSTGRES_HOST"] == str(other.socket_dir)

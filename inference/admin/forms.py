@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 from django import forms
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldBooleanSwitchWidget
@@ -32,7 +33,16 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
         if cleaned.get("new_api_key") and cleaned.get("remove_api_key"):
             self.add_error("remove_api_key", "Either give a new key or remove the stored one.")
+        if self._stored_key_would_move(cleaned):
+            self.add_error("new_api_key", "The stored key would be sent to another server: give a key, or remove it.")
         return cleaned
+
+    def _stored_key_would_move(self, cleaned: dict[str, Any]) -> bool:
+        """Whoever could point a stored key at a server of their own, could read it there."""
+        if not self.instance.api_key or cleaned.get("new_api_key") or cleaned.get("remove_api_key"):
+            return False
+        former, wanted = (urlsplit(url) for url in (self.initial["base_url"], cleaned.get("base_url", "")))
+        return "base_url" in cleaned and (former.scheme, former.netloc) != (wanted.scheme, wanted.netloc)
 
     def save(self, commit: bool = True) -> Provider:
         if self.cleaned_data.get("new_api_key"):

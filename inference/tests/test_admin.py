@@ -60,11 +60,34 @@ def test_a_provider_is_made_with_its_models_and_key(operator, olga):
 
 
 def test_an_empty_key_keeps_the_stored_one(operator, provider):
-    save(operator, page(provider), base_url="https://other.example.com/v1")
+    save(operator, page(provider), base_url="https://api.example.com/v2")
 
     provider.refresh_from_db()
-    assert (provider.base_url, provider.api_key) == ("https://other.example.com/v1", SECRET)
+    assert (provider.base_url, provider.api_key) == ("https://api.example.com/v2", SECRET)
     assert last_event().metadata == {"fields": ["base_url"]}
+
+
+@pytest.mark.parametrize(
+    "url", ["https://evil.example/v1", "http://api.example.com/v1", "https://api.example.com:8443/v1"]
+)
+def test_a_stored_key_does_not_move_to_another_server(operator, provider, url):
+    answer = save(operator, page(provider), base_url=url)
+
+    assert "another server" in str(answer.context["adminform"].form.errors["new_api_key"])
+    provider.refresh_from_db()
+    assert provider.base_url == "https://api.example.com/v1"
+
+    save(operator, page(provider), base_url=url, new_api_key="sk-of-that-server")
+    provider.refresh_from_db()
+    assert (provider.base_url, provider.api_key) == (url, "sk-of-that-server")
+
+
+def test_a_provider_without_a_key_moves_freely(operator, provider):
+    save(operator, page(provider), base_url="https://other.example.com/v1", remove_api_key="on")
+    save(operator, page(provider), base_url="https://third.example.com/v1")
+
+    provider.refresh_from_db()
+    assert (provider.base_url, provider.api_key) == ("https://third.example.com/v1", "")
 
 
 def test_a_key_is_replaced_and_removed(operator, provider):
@@ -177,6 +200,13 @@ def test_models_stand_by_name_and_order(operator, provider):
     listed = operator.get(page(Model, "changelist")).context["cl"].result_list
 
     assert [(row.name, row.fallback_order) for row in listed] == [("a", 0), ("a", 2), ("b", 0), ("b", 1)]
+
+
+def test_a_model_says_that_its_provider_is_off(operator, provider):
+    Model.objects.create(name="m", provider=provider, upstream_name="m")
+    Provider.objects.update(is_active=False)
+
+    assert "provider off" in operator.get(page(Model, "changelist")).content.decode()
 
 
 def test_two_models_of_one_name_and_order_are_refused(operator, provider):

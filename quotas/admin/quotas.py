@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import ExpressionWrapper, F, FloatField, Q, QuerySet, Value
-from django.db.models.functions import NullIf
+from django.db.models import F, FloatField, Q, QuerySet, Value
+from django.db.models.functions import Coalesce, NullIf
 from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter, DropdownFilter
@@ -21,7 +21,7 @@ from quotas.meters import Meter
 from quotas.models import Quota, Reservation
 
 TAKEN = F("current_usage") + F("held")
-SHARE = ExpressionWrapper(TAKEN * Value(1.0) / NullIf(F("limit"), Value(0)), output_field=FloatField())
+SHARE = Coalesce(TAKEN * Value(1.0) / NullIf(F("limit"), Value(0)), Value(1.0), output_field=FloatField())
 
 RESERVATION_COLOURS: dict[str, str] = {
     Reservation.Status.HELD: "info",

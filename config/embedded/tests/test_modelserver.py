@@ -20,9 +20,6 @@ from config.embedded.tests.conftest import free_port
 HELLO = [{"role": "user", "content": "Say hello."}]
 ENDLESS = {"ignore_eos": True}
 
-# One server for all of them: one worker of pytest-xdist runs them.
-pytestmark = pytest.mark.xdist_group("models")
-
 
 @pytest.fixture(scope="module")
 def base_url():

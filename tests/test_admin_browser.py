@@ -1,0 +1,152 @@
+"""The admin in a real browser: in both themes, without errors, and without a word to any other host."""
+
+import shutil
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import sync_playwright
+from pytest_django.live_server_helper import LiveServer
+
+from accounts.caller import caller_for_key
+from accounts.models import ApiKey, AuditEvent
+from accounts.tests.factories import PASSWORD
+from analytics.services import roll_up
+from quotas.models import Quota
+from tests.admin import page as address
+from tests.test_admin_pages import ROWS
+
+pytestmark = pytest.mark.browser
+
+FLAGS = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update"),
+]
+# Relative luminance of the page's ground, and the contrast of its title to it (WCAG 2).
+COLOURS = """() => {
+    const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+    const luminance = (colour) => {
+        canvas.fillStyle = colour;
+        canvas.fillRect(0, 0, 1, 1);
+        const [r, g, b] = [...canvas.getImageData(0, 0, 1, 1).data].map((byte) => {
+            const part = byte / 255;
+            return part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
+        });
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const ground = luminance(getComputedStyle(document.querySelector('#main')).backgroundColor);
+    const text = luminance(getComputedStyle(document.querySelector('h1')).color);
+    return [ground, (Math.max(ground, text) + 0.05) / (Math.min(ground, text) + 0.05)];
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with pytest.MonkeyPatch.context() as patch, sync_playwright() as playwright:
+        # The browser's event loop runs in this thread; nothing is awaited while the database is asked.
+        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
+        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def server(django_db_setup):
+    """Not the fixture `live_server`: that one empties the database after our seeds are sown again."""
+    server = LiveServer("127.0.0.1")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def tab(browser, server, transactional_db, olga):
+    """A browser tab in which olga has signed in. What goes wrong in it fails the test."""
+    context = browser.new_context(base_url=server.url, viewport={"width": 1440, "height": 900})
+    tab = context.new_page()
+    tab.set_default_timeout(10_000)
+    complaints: list[str] = []
+    host = urlsplit(server.url).netloc
+
+    def look_at(request):
+        if urlsplit(request.url).scheme in {"http", "https", "ws"} and urlsplit(request.url).netloc != host:
+            complaints.append(f"asked another host: {request.url}")
+
+    context.on("request", look_at)
+    context.on("response", lambda r: complaints.append(f"{r.status} {r.url}") if r.status >= 400 else None)
+    tab.on("pageerror", lambda error: complaints.append(str(error)))
+    tab.on("console", lambda line: complaints.append(line.text) if line.type in {"error", "warning"} else None)
+
+    tab.goto("/admin/")
+    tab.fill("#id_username", "Olga@example.com")
+    tab.fill("#id_password", PASSWORD)
+    tab.click("#login-form button[type=submit]")
+    tab.wait_for_url("**/admin/")
+    yield tab
+    context.close()
+    assert complaints == []
+
+
+def test_every_list_opens_in_both_themes(tab):
+    rows = {model: make() for model, make in ROWS.items()}
+    roll_up()
+
+    for where in ["/admin/", *(address(model, "changelist") for model in rows)]:
+        tab.goto(where)
+        for theme in ("light", "dark"):
+            tab.evaluate(f"Alpine.$data(document.documentElement).switchTheme('{theme}')")
+            tab.wait_for_selector(f"html.{theme}", state="attached")
+            ground, contrast = tab.evaluate(COLOURS)
+            assert ground > 0.8 if theme == "light" else ground < 0.05, (where, theme)
+            assert contrast > 7, (where, theme)
+        assert tab.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"), where
+
+
+def test_a_key_is_made_and_its_secret_is_seen_once(tab, alice):
+    tab.goto(address(ApiKey, "add"))
+    tab.click(".select2-selection")
+    tab.keyboard.type("alic")
+    tab.click(".select2-results__option:has-text('alice@example.com')")
+    tab.fill("#id_name", "Laptop")
+    tab.click("button[name=_save]")
+
+    secret = tab.input_value("#new-key")
+    assert caller_for_key(secret).user_id == alice.pk
+    tab.click("#copy-key")
+    tab.wait_for_selector("#copy-key:has-text('Copied')")
+    assert tab.evaluate("getSelection().toString()") == secret
+
+    tab.reload()
+    key = ApiKey.objects.get()
+    assert urlsplit(tab.url).path == address(key)
+    assert key.prefix in tab.content()
+    assert secret not in tab.content()
+    tab.go_back()
+    assert secret not in tab.content()
+    assert ApiKey.objects.count() == 1
+
+
+def test_a_limit_is_changed_in_a_dialog(tab):
+    quota = ROWS[Quota]()
+    tab.goto(address(Quota, "changelist") + "?period__exact=month")
+    tab.click("td.field-actions_holder span")
+    tab.click("nav:visible >> text=Change limit")
+
+    tab.fill("#dialog input[name=limit]", "777")
+    tab.click("#dialog button[type=submit]")
+    tab.wait_for_selector("#dialog >> text=This field is required.")
+    tab.fill("#dialog input[name=reason]", "Agreement")
+    tab.click("#dialog button[type=submit]")
+
+    tab.wait_for_selector("text=is limited to 777")
+    assert tab.url.endswith("?period__exact=month")
+    quota.refresh_from_db()
+    assert quota.limit == 777
+    assert AuditEvent.objects.get(action="quota.limit_changed").metadata["reason"] == "Agreement"
+
+
+def test_a_phone_shows_lists_without_scrolling_sideways(tab):
+    ROWS[Quota]()
+    tab.set_viewport_size({"width": 390, "height": 800})
+
+    for where in ("/admin/", address(Quota, "changelist")):
+        tab.goto(where)
+        assert tab.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"), where

@@ -1,0 +1,203 @@
+"""Who may do what: every route and method, tried as nobody, as a stranger, as the owner and as an operator."""
+
+import itertools
+
+import pytest
+from django.contrib.auth.models import Permission
+from django.test import Client
+from django.utils import timezone
+
+from accounts.models import ApiKey
+from accounts.tests.credentials import api_key
+from accounts.tests.factories import PASSWORD, UserFactory
+from conversations.models import Conversation
+from inference.models import Model, Provider, Request
+from prompts.models import SavedPrompt
+from quotas import services as quotas
+from quotas.meters import Meter
+from tests.routes import METHODS, admin_routes, api_routes
+
+#                                                              nobody stranger owner operator
+MATRIX = """
+    GET    /                                                      302    302    302    302
+    GET    /admin                                                 302    302    302    302
+    GET    /healthz                                               200    200    200    200
+    GET    /readyz                                                200    200    200    200
+    GET    /api/schema                                            200    200    200    200
+    GET    /api/docs                                              200    200    200    200
+
+    POST   /api/v1/users                                          201    201    201    201
+    POST   /api/v1/auth/token                                     200    200    200    200
+    POST   /api/v1/auth/token/refresh                             401    401    401    401
+    GET    /api/v1/users/me                                       401    200    200    200
+    PUT    /api/v1/users/me                                       401    200    200    200
+    PATCH  /api/v1/users/me                                       401    200    200    200
+    DELETE /api/v1/users/me                                       401    204    204    204
+    GET    /api/v1/users/me/api-keys                              401    200    200    200
+    POST   /api/v1/users/me/api-keys                              401    201    201    201
+    GET    /api/v1/users/me/api-keys/<pk>                         401    404    200    404
+    DELETE /api/v1/users/me/api-keys/<pk>                         401    404    204    404
+
+    GET    /api/v1/plans                                          200    200    200    200
+    GET    /api/v1/plans/<slug>                                   200    200    200    200
+    GET    /api/v1/users/me/quotas                                401    200    200    200
+    POST   /api/v1/quotas/check                                   401    200    200    200
+    POST   /api/v1/quotas/usage                                   401    201    201    201
+    GET    /api/v1/quotas/reservations                            401    200    200    200
+    POST   /api/v1/quotas/reservations                            401    201    201    201
+    GET    /api/v1/quotas/reservations/<pk>                       401    404    200    404
+    POST   /api/v1/quotas/reservations/<pk>/confirm               401    404    200    404
+    POST   /api/v1/quotas/reservations/<pk>/release               401    404    200    404
+
+    GET    /api/v1/requests                                       401    200    200    200
+    GET    /api/v1/requests/<pk>                                  401    404    200    404
+
+    GET    /api/v1/prompts/saved                                  401    200    200    200
+    POST   /api/v1/prompts/saved                                  401    201    201    201
+    GET    /api/v1/prompts/saved/<pk>                             401    404    200    404
+    PUT    /api/v1/prompts/saved/<pk>                             401    404    200    404
+    PATCH  /api/v1/prompts/saved/<pk>                             401    404    200    404
+    DELETE /api/v1/prompts/saved/<pk>                             401    404    204    404
+
+    GET    /api/v1/conversations                                  401    200    200    200
+    POST   /api/v1/conversations                                  401    201    201    201
+    GET    /api/v1/conversations/<pk>                             401    404    200    404
+    PUT    /api/v1/conversations/<pk>                             401    404    200    404
+    PATCH  /api/v1/conversations/<pk>                             401    404    200    404
+    DELETE /api/v1/conversations/<pk>                             401    404    204    404
+    GET    /api/v1/conversations/<pk>/messages                    401    404    200    404
+
+    GET    /api/v1/analytics/daily-stats                          401    403    403    200
+
+    GET    /v1/models                                             401    200    200    200
+    GET    /v1/models/<name>                                      401    200    200    200
+    POST   /v1/chat/completions                                   401    404    404    404
+    POST   /v1/embeddings                                         401    404    404    404
+"""
+
+# Of the calls to models: a model that does not exist. What a model answers, and whose conversation may be named, is
+# shown against a real server in test_openai_client.py.
+AMOUNTS = {"amounts": {"llm.requests": 1}}
+PROMPT = {"title": "Title", "content": "Content"}
+number = itertools.count()
+BODIES = {
+    "POST /api/v1/users": lambda: {"email": f"new{next(number)}@example.com", "password": PASSWORD},
+    "POST /api/v1/auth/token": lambda: {"email": "alice@example.com", "password": PASSWORD},
+    "POST /api/v1/auth/token/refresh": lambda: {"refresh": "made up"},
+    "PUT /api/v1/users/me": lambda: {"email": f"new{next(number)}@example.com"},
+    "POST /api/v1/users/me/api-keys": lambda: {"name": "key"},
+    "POST /api/v1/quotas/check": lambda: AMOUNTS,
+    "POST /api/v1/quotas/usage": lambda: AMOUNTS,
+    "POST /api/v1/quotas/reservations": lambda: AMOUNTS,
+    "POST /api/v1/quotas/reservations/<pk>/confirm": lambda: AMOUNTS,
+    "POST /api/v1/prompts/saved": lambda: PROMPT,
+    "PUT /api/v1/prompts/saved/<pk>": lambda: PROMPT,
+    "POST /v1/chat/completions": lambda: {"model": "none", "messages": [{"role": "user", "content": "Hello"}]},
+    "POST /v1/embeddings": lambda: {"model": "none", "input": "Hello"},
+}
+
+
+def rows():
+    for line in filter(str.strip, MATRIX.splitlines()):
+        method, path, *statuses = line.split()
+        # The views of /v1 work in threads of their own, which see only what is committed.
+        marks = [pytest.mark.django_db(transaction=True)] if path.startswith("/v1") else []
+        yield pytest.param(method, path, [int(status) for status in statuses], id=f"{method} {path}", marks=marks)
+
+
+ROWS = list(rows())
+
+
+def thing_of(user, path):
+    """What the parameter of a path stands for, and is the user's."""
+    if "/api-keys/" in path:
+        api_key(user)
+        return ApiKey.objects.get(user=user).pk
+    if "/plans/" in path:
+        return "free"
+    if "/reservations/" in path:
+        amounts = {Meter("llm", "requests"): 1}
+        return quotas.reserve(user_id=user.pk, amounts=amounts, seconds=60, by_client=True).id
+    if "/requests/" in path:
+        return Request.objects.create(user=user, request_type="llm", model="m", created_at=timezone.now()).pk
+    if "/saved/" in path:
+        return SavedPrompt.objects.create(user=user, **PROMPT).pk
+    if "/conversations/" in path:
+        return Conversation.objects.create(user=user).pk
+    if "/models/" in path:
+        provider = Provider.objects.create(name="p", base_url="http://127.0.0.1:9/v1")
+        return Model.objects.create(name="org/model", upstream_name="m", provider=provider).name
+    raise AssertionError(path)
+
+
+def concrete(path, value):
+    return path.replace("<pk>", str(value)).replace("<slug>", str(value)).replace("<name>", str(value))
+
+
+@pytest.mark.parametrize(("method", "path", "expected"), ROWS)
+def test_who_may_do_what(api, alice, bob, olga, method, path, expected):
+    body = BODIES.get(f"{method} {path}", dict)
+    address = concrete(path, thing_of(alice, path)) if "<" in path else path
+
+    def status(who):
+        return api(who).generic(method, address, body() if method != "GET" else "").status_code
+
+    # The owner comes last: some calls end what they are about.
+    nobody, stranger, operator, owner = status(None), status(bob), status(olga), status(alice)
+
+    assert [nobody, stranger, owner, operator] == expected
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "expected"), [row for row in ROWS if row.values[2][0] == 401 != row.values[2][1]]
+)
+def test_an_unknown_key_may_do_as_little_as_nobody(api, db, method, path, expected):
+    address = concrete(path, "00000000-0000-0000-0000-000000000000")
+
+    assert api("msk_" + "0" * 12 + "_" + "0" * 43).generic(method, address).status_code == 401
+
+
+def test_every_route_and_method_is_in_the_table(api, db):
+    listed = {(row.values[0], row.values[1]) for row in ROWS}
+    answered = set()
+    for path in api_routes():
+        operator = api(UserFactory(is_staff=True, is_superuser=True))
+        address = concrete(path, "00000000-0000-0000-0000-000000000000")
+        for method in METHODS:
+            if operator.generic(method, address).status_code != 405:
+                answered.add((method, path))
+
+    assert answered == listed
+
+
+# The admin, by its prefix ----------------------------------------------------------------------------------------
+
+OPEN_TO_ALL = {"/admin/login", "/admin/jsi18n"}
+
+
+def admin_addresses():
+    zeros = "00000000-0000-0000-0000-000000000000"
+    for path in sorted(set(admin_routes()) - OPEN_TO_ALL):
+        parts = [zeros if part.startswith("<") else part for part in path.split("/")]
+        yield "/".join(parts)
+
+
+def test_the_admin_sends_everybody_but_operators_to_its_login(alice, db):
+    stranger = Client()
+    stranger.force_login(alice)
+    alice.user_permissions.set(Permission.objects.all())
+    assert len(list(admin_addresses())) > 50
+
+    for client in (Client(), stranger):
+        for address in admin_addresses():
+            for method in ("GET", "POST"):
+                answer = client.generic(method, f"{address}/")
+                assert answer.status_code in {302, 404}, (method, address, answer.status_code)
+                if answer.status_code == 302:
+                    target = answer["Location"]
+                    assert target.startswith("/admin/login/") or target == "/admin/", (method, address, target)
+
+
+def test_a_token_or_key_opens_no_page_of_the_admin(api, olga):
+    for credential in (olga, api_key(olga)):
+        assert api(credential).get("/admin/accounts/user/").status_code == 302
