@@ -21,6 +21,8 @@ import redis
 import structlog
 from django.conf import settings
 from django.db import transaction
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from accounts.exceptions import NotAuthenticated
 from accounts.models import ApiKey, User
@@ -59,7 +61,9 @@ class Caller:
 @lru_cache(maxsize=1)
 def redis_client() -> redis.Redis:
     """The process's synchronous Redis client, for what is not Django's cache."""
-    return redis.Redis.from_url(settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=1)
+    # PostgreSQL answers when Redis does not: retrying with pauses would only hold the caller up.
+    retry = Retry(NoBackoff(), 1)
+    return redis.Redis.from_url(settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=1, retry=retry)
 
 
 def hash_key(raw: str) -> str:

@@ -10,8 +10,13 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 # API keys of ours and of the usual providers, bearer credentials, JWTs.
-SECRET = re.compile(r"(msk_[A-Za-z0-9_]{4})[A-Za-z0-9_]+|(sk-)[A-Za-z0-9_-]{8,}|(eyJ)[\w-]+\.[\w-]+\.[\w-]+")
-SECRET_NAMES = frozenset({"authorization", "x-api-key", "password", "api_key", "secret", "token", "cookie"})
+SECRET = re.compile(
+    r"(msk_[A-Za-z0-9_]{4})[A-Za-z0-9_]+|(sk-)[A-Za-z0-9_-]{8,}|(eyJ)[\w-]+\.[\w-]+\.[\w-]+"
+    r"|((?i:bearer|basic) )[\w.~+/=-]{8,}"
+)
+SECRET_NAMES = frozenset(
+    {"authorization", "x_api_key", "password", "api_key", "secret", "token", "access", "refresh", "cookie"}
+)
 
 
 def mask(text: str) -> str:
@@ -20,12 +25,19 @@ def mask(text: str) -> str:
 
 
 def mask_secrets(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
-    for name, value in event.items():
-        if name.lower() in SECRET_NAMES:
-            event[name] = "…"
-        elif isinstance(value, str):
-            event[name] = mask(value)
-    return event
+    return {name: value if name.startswith("_") else _masked(name, value) for name, value in event.items()}
+
+
+def _masked(name: str, value: Any) -> Any:
+    if name.lower().replace("-", "_") in SECRET_NAMES:
+        return "…"
+    if isinstance(value, str):
+        return mask(value)
+    if isinstance(value, dict):
+        return {key: _masked(str(key), inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_masked("", inner) for inner in value]
+    return value
 
 
 SHARED: list[Processor] = [

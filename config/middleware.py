@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from ipaddress import ip_address
 from typing import Any
 
 import structlog
@@ -41,9 +42,17 @@ def client_ip(request: HttpRequest) -> str:
     """The address that rate limits and audit events go by (`TRUSTED_PROXIES` proxies are believed)."""
     forwarded = request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")
     hops = settings.TRUSTED_PROXIES
-    if hops and len(forwarded) >= hops and forwarded[-hops].strip():
-        return str(forwarded[-hops].strip())
+    if hops and len(forwarded) >= hops and _is_address(address := forwarded[-hops].strip()):
+        return str(address)
     return str(request.META.get("REMOTE_ADDR") or "127.0.0.1")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return "%" not in text
 
 
 class RequestMiddleware:

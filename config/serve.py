@@ -18,7 +18,8 @@ import sys
 import time
 from types import FrameType
 
-GRACEFUL_SECONDS = 15
+# What is open when a stop is asked for may take this long; then it is cut off, and settled.
+GRACEFUL_SECONDS = int(os.environ.get("GRACEFUL_SECONDS", "15"))
 # uvicorn's exit code for a process that refused or failed to start: another one would do the same.
 STARTUP_FAILURE = 3
 RESPAWN_PAUSE = 0.2

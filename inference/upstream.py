@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import aiohttp
 import orjson
+from yarl import URL
 
 from inference.exceptions import UpstreamError, UpstreamRefused, UpstreamTimeout
 from inference.routes import Route
@@ -52,14 +54,8 @@ async def post(route: Route, payload: dict[str, Any]) -> AsyncIterator[aiohttp.C
     Raises `UpstreamRefused` when the caller must change the payload, `UpstreamError` on everything else, also from
     reads inside the block.
     """
-    headers = {"Content-Type": "application/json"}
-    if route.api_key:
-        headers["Authorization"] = f"Bearer {route.api_key}"
-    timeout = aiohttp.ClientTimeout(
-        total=None, sock_connect=route.connect_timeout, sock_read=route.read_timeout, connect=None
-    )
+    url, headers, timeout = _address(route)
     body = orjson.dumps({**payload, "model": route.upstream_name})
-    url = route.base_url + PATHS[route.kind]
     try:
         async with session().post(url, data=body, headers=headers, timeout=timeout, allow_redirects=False) as response:
             if response.status != 200:
@@ -69,6 +65,16 @@ async def post(route: Route, payload: dict[str, Any]) -> AsyncIterator[aiohttp.C
         raise UpstreamTimeout from None
     except (aiohttp.ClientError, ConnectionError, TimeoutError, ValueError) as error:
         raise UpstreamError(f"The model server of {route.name} failed ({type(error).__name__}).") from error
+
+
+@lru_cache(maxsize=256)
+def _address(route: Route) -> tuple[URL, dict[str, str], aiohttp.ClientTimeout]:
+    """What every call to a route has in common."""
+    headers = {"Content-Type": "application/json"}
+    if route.api_key:
+        headers["Authorization"] = f"Bearer {route.api_key}"
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=route.connect_timeout, sock_read=route.read_timeout)
+    return URL(route.base_url + PATHS[route.kind]), headers, timeout
 
 
 async def read_json(response: aiohttp.ClientResponse) -> dict[str, Any]:

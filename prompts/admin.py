@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.contrib import admin
 from unfold.contrib.filters.admin import AutocompleteSelectFilter, BooleanRadioFilter
+from unfold.decorators import display
 
 from accounts.admin.base import HistoryAdmin
 from prompts.models import SavedPrompt
@@ -22,4 +23,9 @@ class SavedPromptAdmin(HistoryAdmin):
     search_fields = ("title", "user__email", "content")
     search_help_text = "Title, text, user's e-mail or id"
     ordering = ("-id",)
-    fields = (("title", "user"), "content", ("is_favourite", "row_id"), ("created_at", "updated_at"))
+    fields = (("title", "user"), "text", ("is_favourite", "row_id"), ("created_at", "updated_at"))
+
+    @display(description="content")
+    def text(self, prompt: SavedPrompt) -> str:
+        """The theme keeps the lines of what a method returns, and runs those of a field together."""
+        return prompt.content

@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -15,6 +14,8 @@ from typing import Any, Self
 import httpx
 import psutil
 from django.db import connection
+
+from config.embedded.parts import web_command
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -36,11 +37,7 @@ class WebServer:
 
     def __enter__(self) -> Self:
         self.process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "uvicorn", "config.asgi:application", "--no-access-log"),
-                *("--port", str(self.port), "--workers", str(self.workers), "--timeout-graceful-shutdown", "5"),
-                *("--log-level", "warning", "--no-proxy-headers"),
-            ],
+            web_command("127.0.0.1", self.port, self.workers),
             cwd=ROOT,
             env=os.environ
             | {
@@ -90,8 +87,7 @@ class WebServer:
         return self.output.read().decode()
 
     def worker_pids(self) -> list[int]:
-        children = psutil.Process(self.process.pid).children(recursive=True)
-        return [child.pid for child in children if "resource_tracker" not in " ".join(child.cmdline())]
+        return [child.pid for child in psutil.Process(self.process.pid).children()]
 
     def kill_workers(self) -> None:
         """As a crash or the kernel would: without a chance to tidy up."""

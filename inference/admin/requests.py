@@ -64,7 +64,7 @@ class RequestAdmin(HistoryAdmin):
     ordering = ("-id",)
     fieldsets = (
         (None, {"fields": (("user", "key"), ("shown_type", "row_id"), ("model", "provider"))}),
-        ("Outcome", {"fields": (("shown_status", "error_code"), "error_message")}),
+        ("Outcome", {"fields": (("shown_status", "error_code"), "problem")}),
         ("Used", {"fields": (("tokens", "shown_cost"), ("seconds", "characters"), ("usage", "hold"))}),
         ("Time", {"fields": (("created_at", "finished_at"), ("first_byte", "milliseconds"))}),
         ("Bodies", {"fields": ("asked", "answered")}),
@@ -82,6 +82,10 @@ class RequestAdmin(HistoryAdmin):
     def shown_status(self, request: Request) -> SafeString:
         text = request.error_code.replace("_", " ") or request.get_status_display()
         return label(text, STATUS_COLOURS[request.status])
+
+    @display(description="error message")
+    def problem(self, request: Request) -> str:
+        return request.error_message or EMPTY
 
     @display(description="type", ordering="request_type")
     def shown_type(self, request: Request) -> str:
