@@ -327,6 +327,10 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "SCHEMA_PATH_PREFIX": r"/api/v1",
     "COMPONENT_SPLIT_REQUEST": True,
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "config.schema.add_openai_surface",
+    ],
     "ENUM_NAME_OVERRIDES": {
         "Resource": "quotas.meters.Resource",
         "Unit": "quotas.meters.Unit",

@@ -1,0 +1,63 @@
+"""Puts the OpenAI-compatible surface into the API schema: its views are not DRF's, so nothing finds them there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Schema = dict[str, Any]
+
+ANYTHING: Schema = {"type": "object", "additionalProperties": True}
+
+
+def add_openai_surface(result: Schema, generator: object, request: object, public: bool) -> Schema:
+    """A drf-spectacular post-processing hook."""
+    result["paths"] |= {
+        "/v1/models": {"get": _operation("List models", "Every model that can be called.")},
+        "/v1/models/{model}": {
+            "get": _operation("Find a model", "One model, by its public name.")
+            | {"parameters": [{"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}]}
+        },
+        "/v1/chat/completions": {
+            "post": _operation(
+                "Chat",
+                "A chat completion, as OpenAI's clients ask for it; `stream: true` answers server-sent events. "
+                "Parameters that are not named here reach the model untouched. `metadata.conversation_id` (or the header "
+                "X-Conversation-ID) keeps the exchange in a conversation.",
+                required=["model", "messages"],
+                model={"type": "string", "example": "smollm2"},
+                messages={"type": "array", "items": ANYTHING, "example": [{"role": "user", "content": "Say hello."}]},
+                stream={"type": "boolean"},
+                stream_options=ANYTHING,
+                max_completion_tokens={"type": "integer"},
+                n={"type": "integer"},
+                tools={"type": "array", "items": ANYTHING},
+                metadata=ANYTHING,
+            )
+        },
+        "/v1/embeddings": {
+            "post": _operation(
+                "Embed",
+                "Vectors for a text, a list of texts, or lists of tokens.",
+                required=["model", "input"],
+                model={"type": "string", "example": "use-multilingual"},
+                input={"example": "Some text."},
+                encoding_format={"type": "string", "enum": ["float", "base64"]},
+            )
+        },
+    }
+    return result
+
+
+def _operation(summary: str, description: str, required: list[str] | None = None, **properties: Schema) -> Schema:
+    operation: Schema = {
+        "operationId": f"openai_{summary.lower().replace(' ', '_')}",
+        "summary": summary,
+        "description": description,
+        "tags": ["v1"],
+        "security": [{"bearer": []}],
+        "responses": {"200": {"description": "As OpenAI's.", "content": {"application/json": {"schema": ANYTHING}}}},
+    }
+    if required:
+        body: Schema = {"type": "object", "required": required, "properties": properties, "additionalProperties": True}
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
+    return operation
