@@ -14,7 +14,7 @@ django_application = get_asgi_application()
 
 import structlog
 from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import BadRequest, ImproperlyConfigured
 from django.db import OperationalError, connection
 
 from accounts.encryption import cipher
@@ -59,38 +59,51 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan":
         await _lifespan(receive, send)
         return
-    handler = road_application if scope["path"].startswith("/v1/") else django_application
-    declared = next((value for name, value in scope["headers"] if name == b"content-length"), None)
-    if declared is not None and declared.isdigit():
-        if int(declared) > settings.MAX_BODY_BYTES:
-            await _refuse_body(scope, send)
-        else:
-            await handler(scope, receive, send)
+    if not _is_utf8(scope["query_string"]):
+        await _refuse(scope, send, BadRequest("The query is not UTF-8."))
         return
-    body = LimitedBody(receive)
-    await handler(scope, body.receive, send)
-    if body.too_large:
-        await _refuse_body(scope, send)
+    handler = road_application if scope["path"].startswith("/v1/") else django_application
+    length = _declared_length(scope)
+    if length is None:
+        scope, receive = await _measured(scope, receive)
+        length = _declared_length(scope) or 0
+    if length > settings.MAX_BODY_BYTES:
+        # Answered before the rest of the body is read: it would only be thrown away.
+        await _refuse(scope, send, BodyTooLarge())
+        return
+    await handler(scope, receive, send)
 
 
-class LimitedBody:
-    """The `receive` of a request that does not say how large it is: it breaks off when MAX_BODY_BYTES are passed.
+def _declared_length(scope: Scope) -> int | None:
+    declared = next((value for name, value in scope["headers"] if name == b"content-length"), None)
+    return int(declared) if declared is not None and declared.isdigit() else None
 
-    Django then drops the request without a word, and 413 is still to be answered.
+
+async def _measured(scope: Scope, receive: Receive) -> tuple[Scope, Receive]:
+    """A request that does not say how large it is (`Transfer-Encoding: chunked`), read and saying it.
+
+    DRF takes a body of undeclared length for none at all. No more is read than what shows that it is too large.
     """
+    body = bytearray()
+    more = True
+    while more and len(body) <= settings.MAX_BODY_BYTES:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return scope, _replay(message, receive)
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    if body:
+        scope = {**scope, "headers": [*scope["headers"], (b"content-length", str(len(body)).encode())]}
+    return scope, _replay({"type": "http.request", "body": bytes(body), "more_body": False}, receive)
 
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
-        self._received = 0
-        self.too_large = False
 
-    async def receive(self) -> Message:
-        message = await self._receive()
-        self._received += len(message.get("body", b""))
-        if self._received > settings.MAX_BODY_BYTES:
-            self.too_large = True
-            return {"type": "http.disconnect"}
-        return message
+def _replay(first: Message, receive: Receive) -> Receive:
+    pending = [first]
+
+    async def next_message() -> Message:
+        return pending.pop() if pending else await receive()
+
+    return next_message
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:
@@ -106,9 +119,17 @@ async def _lifespan(receive: Receive, send: Send) -> None:
             return
 
 
-async def _refuse_body(scope: Scope, send: Send) -> None:
-    """Answer before the rest of the body is read: it would only be thrown away."""
-    failure = failure_of(BodyTooLarge())
+def _is_utf8(query: bytes) -> bool:
+    try:
+        query.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+async def _refuse(scope: Scope, send: Send, error: Exception) -> None:
+    """Answer what Django would drop without a word, or answer in a shape of its own."""
+    failure = failure_of(error)
     assert failure is not None
     request_id = uuid7().hex
     log.info("request", request_id=request_id, method=scope["method"], path=scope["path"], status=failure.status)

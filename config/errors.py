@@ -111,6 +111,7 @@ def exception_handler(error: Exception, _context: Mapping[str, Any]) -> HttpResp
     return failure.response() if failure else None
 
 
+NOTHING_NAMED = {"param": None, "message": "The request is not valid.", "code": "invalid"}
 INTERNAL = Failure(500, "api_error", "internal_error", "Something went wrong on our side. The request id names it.")
 NOT_FOUND = Failure(404, TYPES[404], CODES[404], "There is nothing at this address.")
 METHOD_NOT_ALLOWED = Failure(405, TYPES[400], CODES[405], "This address does not take that method.")
@@ -134,7 +135,7 @@ def _failure_of_drf(error: drf.APIException) -> Failure:
     if isinstance(error, drf.MethodNotAllowed | drf.NotAuthenticated | drf.AuthenticationFailed):
         headers = {"WWW-Authenticate": 'Bearer realm="mainstay"'} if error.status_code == 401 else {}
     if isinstance(error, drf.ValidationError):
-        errors = tuple(_validation_errors(error.detail))
+        errors = tuple(_validation_errors(error.detail)) or (NOTHING_NAMED,)
         first = errors[0]
         return Failure(400, type_, str(first["code"]), str(first["message"]), first["param"], errors)
     code = error.get_codes()

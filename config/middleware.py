@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from contextlib import closing
 from ipaddress import ip_address
 from typing import Any
 
@@ -173,8 +174,10 @@ class PageStaticMiddleware:
 
     def __call__(self, request: HttpRequest) -> Any:
         if request.path_info.startswith(settings.STATIC_URL) and (found := self.files.files.get(request.path_info)):
-            response = self.files.serve(found, request)
-            whole = HttpResponse(b"".join(response), status=response.status_code, headers=dict(response.items()))
+            with closing(self.files.serve(found, request)) as response:
+                content = b"".join(response)
+            headers = dict(response.items()) | {"Content-Length": str(len(content))}
+            whole = HttpResponse(content, status=response.status_code, headers=headers)
             return _resolved(whole) if iscoroutinefunction(self) else whole
         return self.get_response(request)
 

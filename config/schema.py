@@ -21,7 +21,8 @@ def add_openai_surface(result: Schema, generator: object, request: object, publi
             "post": _operation(
                 "Chat",
                 "A chat completion, as OpenAI's clients ask for it; `stream: true` answers server-sent events. "
-                "Parameters that are not named here reach the model untouched. `metadata.conversation_id` (or the header "
+                "Parameters that are not named here reach the model untouched. "
+                "`metadata.conversation_id` (or the header "
                 "X-Conversation-ID) keeps the exchange in a conversation.",
                 required=["model", "messages"],
                 model={"type": "string", "example": "smollm2"},

@@ -155,6 +155,9 @@ class Request(models.Model):
                 condition=Q(status__in=["running", "success", "error", "cancelled"]), name="request_status_known"
             ),
             models.CheckConstraint(
+                condition=Q(usage__in=["reported", "estimated", "none"]), name="request_usage_known"
+            ),
+            models.CheckConstraint(
                 condition=Q(status="running", finished_at=None) | (~Q(status="running") & Q(finished_at__isnull=False)),
                 name="request_finished_when_ended",
             ),

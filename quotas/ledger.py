@@ -131,7 +131,8 @@ WITH due AS MATERIALIZED (
     ORDER BY id LIMIT %(batch)s FOR NO KEY UPDATE
 )
 UPDATE quotas_quota q
-SET current_usage = 0, "limit" = GREATEST(q.base_limit, q.held), reset_date = e.reset_date, updated_at = %(now)s
+SET current_usage = 0, granted = 0, "limit" = GREATEST(q.base_limit, q.held), reset_date = e.reset_date,
+    updated_at = %(now)s
 FROM due JOIN unnest(%(periods)s::text[], %(ends)s::timestamptz[]) AS e(period, reset_date) ON e.period = due.period
 WHERE q.id = due.id
 """

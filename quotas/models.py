@@ -123,15 +123,16 @@ class QuotaQuerySet(models.QuerySet["Quota"]):
 class Quota(LimitFields):
     """What one user may use of one meter in one period.
 
-    `limit` is what counts until `reset_date`; `base_limit` is what the next period starts with. They differ while a
-    grant is open (`limit` is larger) or while the base was lowered under what is used already (`limit` stays at what
-    is used and held, so nothing more is admitted). The database holds `current_usage + held <= limit`.
+    `limit` is what counts until `reset_date`: `base_limit`, which each period starts with, plus what was `granted` in
+    this one; or, where that was lowered under what is used and held already, just that, so nothing more is admitted.
+    The database holds `current_usage + held <= limit`.
     """
 
     id: models.UUIDField[UUID, UUID] = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="quotas")
     base_limit = models.BigIntegerField(validators=[MinValueValidator(0)], help_text="What each period starts with.")
     limit = models.BigIntegerField(validators=[MinValueValidator(0)], help_text="What counts until the next reset.")
+    granted = models.BigIntegerField(default=0, editable=False, help_text="Part of the limit; gone at the next reset.")
     current_usage = models.BigIntegerField(default=0, editable=False)
     held = models.BigIntegerField(default=0, editable=False, help_text="Reserved by calls that are still running.")
     reset_date = models.DateTimeField(null=True, blank=True, editable=False)
@@ -147,6 +148,7 @@ class Quota(LimitFields):
             models.CheckConstraint(condition=Q(limit__gte=0, base_limit__gte=0), name="quota_limit_not_negative"),
             models.CheckConstraint(condition=Q(current_usage__gte=0), name="quota_usage_not_negative"),
             models.CheckConstraint(condition=Q(held__gte=0), name="quota_held_not_negative"),
+            models.CheckConstraint(condition=Q(granted__gte=0), name="quota_granted_not_negative"),
             models.CheckConstraint(
                 condition=Q(overage_allowed=True) | Q(limit__gte=F("current_usage") + F("held")),
                 name="quota_not_overspent",

@@ -249,11 +249,10 @@ def change_plan(*, user_id: UUID, plan: Plan, by: Caller | User) -> None:
             if limit is None and quota.resource_type in resources:
                 quota.delete()
                 continue
-            granted = max(0, quota.limit - quota.base_limit)
             quota.base_limit = limit.limit if limit else 0
             quota.overage_allowed = limit.overage_allowed if limit else False
             quota.soft_threshold = limit.soft_threshold if limit else quota.soft_threshold
-            quota.limit = max(quota.base_limit + granted, quota.current_usage + quota.held)
+            quota.limit = max(quota.base_limit + quota.granted, quota.current_usage + quota.held)
             quota.save()
         _add_missing_quotas(user_id, plan)
         audit.record("plan.changed", by=by, target=subscription, former=str(former), plan=plan.slug)
@@ -276,7 +275,7 @@ def set_limit(*, quota: Quota, limit: int, by: Caller | User, reason: str = "") 
     with transaction.atomic():
         Quota.objects.filter(pk=quota.pk).update(
             base_limit=limit,
-            limit=Greatest(Value(limit), F("current_usage") + F("held")),
+            limit=Greatest(Value(limit) + F("granted"), F("current_usage") + F("held")),
             updated_at=timezone.now(),
         )
         audit.record("quota.limit_changed", by=by, target=quota, former=quota.base_limit, limit=limit, reason=reason)
@@ -285,7 +284,9 @@ def set_limit(*, quota: Quota, limit: int, by: Caller | User, reason: str = "") 
 def reset_usage(*, quota: Quota, by: Caller | User, reason: str = "") -> None:
     """Forget what was used in the running period; open grants and holds stay."""
     with transaction.atomic():
-        Quota.objects.filter(pk=quota.pk).update(current_usage=0, updated_at=timezone.now())
+        Quota.objects.filter(pk=quota.pk).update(
+            current_usage=0, limit=Greatest(F("base_limit") + F("granted"), F("held")), updated_at=timezone.now()
+        )
         audit.record("quota.usage_reset", by=by, target=quota, former=quota.current_usage, reason=reason)
 
 
@@ -294,7 +295,9 @@ def grant(*, quota: Quota, amount: int, by: Caller | User, reason: str = "") -> 
     if amount <= 0:
         raise InvalidInput("A grant must be positive.", param="amount")
     with transaction.atomic():
-        Quota.objects.filter(pk=quota.pk).update(limit=F("limit") + amount, updated_at=timezone.now())
+        Quota.objects.filter(pk=quota.pk).update(
+            limit=F("limit") + amount, granted=F("granted") + amount, updated_at=timezone.now()
+        )
         audit.record("quota.granted", by=by, target=quota, amount=amount, reason=reason)
 
 

@@ -52,6 +52,7 @@ class ModelQuota:
     limit: int
     usage: int = 0
     held: int = 0
+    granted: int = 0
 
     @property
     def room(self):
@@ -61,7 +62,7 @@ class ModelQuota:
         return self.resets_at is not None and self.resets_at <= now
 
     def reset(self, now):
-        self.usage, self.limit = 0, max(self.base, self.held)
+        self.usage, self.granted, self.limit = 0, 0, max(self.base, self.held)
         self.resets_at = period_end(self.period, now)
 
     def charge(self, amount):
@@ -207,17 +208,19 @@ class Ledger(RuleBasedStateMachine):
     def grant(self, index, amount):
         services.grant(quota=self.rows[index], amount=amount, by=self.user)
         self.quotas[index].limit += amount
+        self.quotas[index].granted += amount
 
     @rule(index=st.integers(0, len(QUOTAS) - 1), limit=st.integers(0, 40))
     def set_limit(self, index, limit):
         services.set_limit(quota=self.rows[index], limit=limit, by=self.user)
         quota = self.quotas[index]
-        quota.base, quota.limit = limit, max(limit, quota.usage + quota.held)
+        quota.base, quota.limit = limit, max(limit + quota.granted, quota.usage + quota.held)
 
     @rule(index=st.integers(0, len(QUOTAS) - 1))
     def reset_usage(self, index):
         services.reset_usage(quota=self.rows[index], by=self.user)
-        self.quotas[index].usage = 0
+        quota = self.quotas[index]
+        quota.usage, quota.limit = 0, max(quota.base + quota.granted, quota.held)
 
     @invariant()
     def the_database_agrees_with_the_model(self):

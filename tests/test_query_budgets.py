@@ -1,0 +1,152 @@
+"""What each endpoint costs in SQL, warm, and that a longer list costs no more."""
+
+import itertools
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from accounts.models import ApiKey
+from accounts.tests.credentials import api_key
+from analytics.models import DailyStat
+from conversations.models import Conversation, Message
+from inference.models import Request
+from prompts.models import SavedPrompt
+from quotas import services as quotas
+from quotas.meters import Meter
+from quotas.models import Reservation
+from quotas.tests.factories import PlanFactory
+from tests.test_permission_matrix import ROWS
+
+REQUEST = {Meter("llm", "requests"): 1}
+AMOUNTS = {"amounts": {"llm.requests": 1}}
+PROMPT = {"title": "Title", "content": "Content"}
+
+# Statements by method and path, without those that begin and end transactions. Authentication is in all of them, and
+# costs none.
+BUDGET = {
+    "GET /healthz": 0,
+    "GET /api/v1/plans": 2,
+    "GET /api/v1/plans/<slug>": 2,
+    "GET /api/v1/users/me": 1,
+    "PUT /api/v1/users/me": 3,
+    "PATCH /api/v1/users/me": 3,
+    "DELETE /api/v1/users/me": 4,
+    "GET /api/v1/users/me/api-keys": 1,
+    "POST /api/v1/users/me/api-keys": 2,
+    "GET /api/v1/users/me/api-keys/<pk>": 1,
+    "DELETE /api/v1/users/me/api-keys/<pk>": 3,
+    "GET /api/v1/users/me/quotas": 1,
+    "POST /api/v1/quotas/check": 1,
+    "POST /api/v1/quotas/usage": 3,
+    "GET /api/v1/quotas/reservations": 1,
+    "POST /api/v1/quotas/reservations": 2,
+    "GET /api/v1/quotas/reservations/<pk>": 1,
+    "POST /api/v1/quotas/reservations/<pk>/confirm": 3,
+    "POST /api/v1/quotas/reservations/<pk>/release": 3,
+    "GET /api/v1/requests": 1,
+    "GET /api/v1/requests/<pk>": 1,
+    "GET /api/v1/prompts/saved": 1,
+    "POST /api/v1/prompts/saved": 1,
+    "GET /api/v1/prompts/saved/<pk>": 1,
+    "PUT /api/v1/prompts/saved/<pk>": 2,
+    "PATCH /api/v1/prompts/saved/<pk>": 2,
+    "DELETE /api/v1/prompts/saved/<pk>": 2,
+    "GET /api/v1/conversations": 1,
+    "POST /api/v1/conversations": 1,
+    "GET /api/v1/conversations/<pk>": 1,
+    "PUT /api/v1/conversations/<pk>": 2,
+    "PATCH /api/v1/conversations/<pk>": 2,
+    "DELETE /api/v1/conversations/<pk>": 3,
+    "GET /api/v1/conversations/<pk>/messages": 2,
+    "GET /api/v1/analytics/daily-stats": 1,
+}
+# Pages; a password, which costs a thousand times more; and calls to models, which test_road_budget.py pins.
+ELSEWHERE = {
+    *("GET /", "GET /admin", "GET /readyz", "GET /api/schema", "GET /api/docs"),
+    *("POST /api/v1/users", "POST /api/v1/auth/token", "POST /api/v1/auth/token/refresh"),
+    *("GET /v1/models", "GET /v1/models/<name>", "POST /v1/chat/completions", "POST /v1/embeddings"),
+}
+BODIES = {
+    "PUT /api/v1/users/me": {"email": "alice2@example.com"},
+    "PATCH /api/v1/users/me": {"full_name": "Alice"},
+    "POST /api/v1/users/me/api-keys": {"name": "key"},
+    "POST /api/v1/quotas/check": AMOUNTS,
+    "POST /api/v1/quotas/usage": AMOUNTS,
+    "POST /api/v1/quotas/reservations": AMOUNTS,
+    "POST /api/v1/quotas/reservations/<pk>/confirm": AMOUNTS,
+    "POST /api/v1/prompts/saved": PROMPT,
+    "PUT /api/v1/prompts/saved/<pk>": PROMPT,
+    "PATCH /api/v1/prompts/saved/<pk>": {"title": "Other"},
+    "PATCH /api/v1/conversations/<pk>": {"title": "Other"},
+}
+
+
+@pytest.fixture
+def populate(olga):
+    """Add `count` rows of everything that a list shows."""
+    number = itertools.count()
+
+    def add(count):
+        for _ in range(count):
+            api_key(olga)
+            quotas.reserve(user_id=olga.pk, amounts=REQUEST, seconds=60, by_client=True)
+            SavedPrompt.objects.create(user=olga, **PROMPT)
+            conversation = Conversation.objects.create(user=olga)
+            request = Request.objects.create(user=olga, api_key=ApiKey.objects.first(), request_type="llm", model="m")
+            for said_in in {conversation, Conversation.objects.filter(user=olga).earliest("id")}:
+                Message.objects.create(conversation=said_in, role="user", request=request)
+            DailyStat.objects.create(day="2026-01-01", request_type="llm", model=f"m{next(number)}")
+            PlanFactory(limits={("llm", "tokens", "day"): 5, ("llm", "tokens", "month"): 5})
+
+    return add
+
+
+THINGS = {"api-keys": ApiKey, "reservations": Reservation, "requests": Request, "saved": SavedPrompt}
+
+
+def address_of(path, user):
+    if "<slug>" in path:
+        return path.replace("<slug>", "free")
+    model = next((model for part, model in THINGS.items() if f"/{part}/" in path), Conversation)
+    return path.replace("<pk>", str(model.objects.filter(user=user).earliest("id").pk)) if "<pk>" in path else path
+
+
+def statements(client, method, address, body):
+    with CaptureQueriesContext(connection) as captured:
+        answer = client.generic(method, address, body)
+    assert answer.status_code < 300, answer.content
+    return [query["sql"] for query in captured if "SAVEPOINT" not in query["sql"]]
+
+
+@pytest.mark.parametrize("route", BUDGET)
+def test_an_endpoint_stays_within_its_budget(api, olga, populate, route):
+    method, path = route.split()
+    populate(2)
+    client = api(olga)
+    client.get("/api/v1/users/me")
+
+    found = statements(client, method, address_of(path, olga), BODIES.get(route, {}) if method != "GET" else "")
+
+    assert len(found) == BUDGET[route], "\n".join(found)
+
+
+@pytest.mark.parametrize("route", [route for route in BUDGET if route.startswith("GET /api")])
+def test_a_longer_list_costs_no_more(api, olga, populate, route):
+    _method, path = route.split()
+    client = api(olga)
+    populate(1)
+    client.get("/api/v1/users/me")
+    short = client.get(address_of(path, olga)).json()
+    before = statements(client, "GET", address_of(path, olga), "")
+
+    populate(6)
+
+    assert len(statements(client, "GET", address_of(path, olga), "")) == len(before)
+    if "results" in short:
+        longer = client.get(address_of(path, olga)).json()
+        assert len(longer["results"]) == len(short["results"]) + 6
+
+
+def test_every_endpoint_has_a_budget():
+    assert {f"{row.values[0]} {row.values[1]}" for row in ROWS} == BUDGET.keys() | ELSEWHERE
