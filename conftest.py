@@ -9,6 +9,7 @@ import pytest
 from django.apps import apps
 from django.core.cache import caches
 from django.db import connection
+from django.db.models.signals import post_migrate
 from django.test import Client
 
 from accounts.caller import redis_client
@@ -17,7 +18,7 @@ from accounts.tests.credentials import access_token
 from accounts.tests.factories import UserFactory
 from inference.routes import forget_routes
 
-seed_plans = import_module("quotas.migrations.0002_seed_plans").seed
+seed = import_module("quotas.migrations.0002_seed_plans").seed
 
 NO_CHROMIUM = "chromium is not installed (Debian: apt-get install chromium)"
 
@@ -57,8 +58,14 @@ class ApiClient(Client):
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
-    """The threads of `inference.background` keep their connections, and a database with connections is not dropped."""
+    """The test database, with the seeded plans also after a test that has emptied it to undo what it committed."""
+
+    def seed_plans(**_signal: Any) -> None:
+        seed(apps, None)
+
+    post_migrate.connect(seed_plans, sender=apps.get_app_config("quotas"))
     yield
+    # The threads of `inference.background` keep their connections, and a database with connections is not dropped.
     with django_db_blocker.unblock(), connection.cursor() as cursor:
         cursor.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
@@ -67,16 +74,11 @@ def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[N
 
 
 @pytest.fixture(autouse=True)
-def _clean_start(request: pytest.FixtureRequest, settings: Any) -> Iterator[None]:
-    """Nothing cached, neither in Redis nor in this process; passwords that cost nothing; the seeded plans."""
+def _clean_start(settings: Any) -> None:
+    """Nothing cached, neither in Redis nor in this process, and passwords that cost nothing."""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     redis_client().flushdb()
     forget_routes()
-    yield
-    marker = request.node.get_closest_marker("django_db")
-    if {"transactional_db", "live_server"} & set(request.fixturenames) or (marker and marker.kwargs.get("transaction")):
-        with request.getfixturevalue("django_db_blocker").unblock():
-            seed_plans(apps, None)
 
 
 @pytest.fixture

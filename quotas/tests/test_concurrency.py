@@ -222,6 +222,8 @@ def wait_until_somebody_waits():
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         with connection.cursor() as cursor:
+            # Within a transaction, PostgreSQL shows the sessions that there were when it was asked first.
+            cursor.execute("SELECT pg_stat_clear_snapshot()")
             cursor.execute(
                 "SELECT count(*) FROM pg_stat_activity "
                 "WHERE datname = current_database() AND wait_event_type = 'Lock' AND pid <> pg_backend_pid()"

@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ DIMENSIONS = 512
 MAX_INPUTS = 2048
 # About ten seconds of work on one core.
 MAX_CHARACTERS = 1_000_000
+# A batch takes some 4 KB of memory for each of its characters, so texts are bounded and encoded in small batches.
+MAX_CHARACTERS_A_TEXT = 32_000
 
 Vectors = npt.NDArray[np.float32]
 
@@ -62,7 +64,7 @@ class Embedder:
 
     def _encode(self, texts: list[str]) -> tuple[Vectors, int]:
         self._tokenizer.count = 0
-        vectors: Vectors = self._model.encode(texts)
+        vectors: Vectors = np.concatenate([self._model.encode(batch) for batch in in_batches(texts)])
         return vectors, self._tokenizer.count
 
     async def handle(self, request: web.Request) -> web.Response:
@@ -90,6 +92,19 @@ def require_package() -> Path:
     return Path(found.origin).parent
 
 
+def in_batches(texts: list[str]) -> Iterator[list[str]]:
+    """The texts in order, in lists that have at most MAX_CHARACTERS_A_TEXT together."""
+    batch: list[str] = []
+    size = 0
+    for text in texts:
+        if batch and size + len(text) > MAX_CHARACTERS_A_TEXT:
+            yield batch
+            batch, size = [], 0
+        batch.append(text)
+        size += len(text)
+    yield batch
+
+
 def read_texts(value: object) -> list[str]:
     """The field `input`: a string or a list of strings."""
     texts = [value] if isinstance(value, str) else value
@@ -103,6 +118,9 @@ def read_texts(value: object) -> list[str]:
         raise ApiError(400, message, code="array_above_max_length", param="input")
     if not all(texts):
         raise ApiError(400, "input may not have empty strings.", code="empty_string", param="input")
+    if max(map(len, texts)) > MAX_CHARACTERS_A_TEXT:
+        message = f"a text may have at most {MAX_CHARACTERS_A_TEXT:,} characters."
+        raise ApiError(400, message, code="string_above_max_length", param="input")
     if sum(map(len, texts)) > MAX_CHARACTERS:
         message = f"input may have at most {MAX_CHARACTERS:,} characters."
         raise ApiError(400, message, code="string_above_max_length", param="input")
