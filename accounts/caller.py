@@ -21,6 +21,7 @@ import redis
 import structlog
 from django.conf import settings
 from django.db import transaction
+from django.utils import timezone
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -76,9 +77,13 @@ def caller_for_key(raw: str, *, ip: str | None = None) -> Caller:
     prefix, _, secret = raw.removeprefix(KEY_MARK).partition("_")
     if not raw.startswith(KEY_MARK) or not prefix.isalnum() or not secret or len(raw) > 100 or not raw.isascii():
         raise NotAuthenticated
-    found = _read(_key_name(prefix)) or _load_key(prefix)
+    warm = _read(_key_name(prefix))
+    found = warm or _load_key(prefix)
     if found is None or not hmac.compare_digest(found["hash"], hash_key(raw)):
         raise NotAuthenticated
+    if warm is None:
+        # Once for each snapshot, so about once a minute for a busy key, and not at every call.
+        ApiKey.objects.filter(pk=found["api_key_id"]).update(last_used_at=timezone.now())
     if found["expires_at"] and found["expires_at"] <= datetime.now(UTC).timestamp():
         raise NotAuthenticated("This API key has expired.", code="expired_api_key")
     return _caller(found, ip=ip)

@@ -19,7 +19,7 @@ from django.db import OperationalError, connection
 
 from accounts.encryption import cipher
 from accounts.ids import uuid7
-from config import health
+from config import health, stopping
 from config.errors import failure_of
 from config.handlers import Message, Receive, RoadHandler, Scope, Send
 from config.serve import STARTUP_FAILURE
@@ -53,6 +53,7 @@ if reason:
     sys.exit(STARTUP_FAILURE)
 
 road_application = RoadHandler()
+stopping.before_cut_off.append(exchange.stop_all)
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:

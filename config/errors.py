@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
+import structlog
 from django.core.exceptions import BadRequest, PermissionDenied, RequestDataTooBig, ValidationError
+from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
@@ -18,8 +20,10 @@ from django_ratelimit.exceptions import Ratelimited
 from rest_framework import exceptions as drf
 
 from accounts.exceptions import Conflict, DomainError, InvalidInput, NotAllowed, NotAuthenticated, NotFound
-from inference.exceptions import BodyTooLarge, UpstreamError, UpstreamRefused, UpstreamTimeout
+from inference.exceptions import BodyTooLarge, ServerStopping, UpstreamError, UpstreamRefused, UpstreamTimeout
 from quotas.exceptions import IdempotencyMismatch, QuotaExceeded
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,7 @@ DOMAIN_ERRORS: tuple[tuple[type[DomainError], int, str], ...] = (
     (Conflict, 409, "conflict_error"),
     (BodyTooLarge, 413, "invalid_request_error"),
     (InvalidInput, 400, "invalid_request_error"),
+    (ServerStopping, 503, "api_error"),
     (UpstreamTimeout, 504, "api_error"),
     (UpstreamError, 502, "api_error"),
     (DomainError, 400, "invalid_request_error"),
@@ -82,24 +87,17 @@ def failure_of(error: Exception) -> Failure | None:
     if isinstance(error, DomainError):
         status, type_ = next((status, type_) for cls, status, type_ in DOMAIN_ERRORS if isinstance(error, cls))
         return Failure(status, type_, error.code, str(error), error.param, headers=_headers(error))
-    if isinstance(error, Ratelimited):
-        return Failure(
-            429, "rate_limit_error", "rate_limit_exceeded", "Too many requests.", headers={"Retry-After": "60"}
-        )
     if isinstance(error, drf.APIException):
         return _failure_of_drf(error)
-    if isinstance(error, Http404):
-        return NOT_FOUND
-    if isinstance(error, PermissionDenied):
-        return Failure(403, "permission_error", "permission_denied", "This credential may not do that.")
-    if isinstance(error, RequestDataTooBig):
-        return failure_of(BodyTooLarge())
+    if isinstance(error, OperationalError | InterfaceError):
+        log.error("database_unavailable", exc_info=error)
+        return UNAVAILABLE
     if isinstance(error, ValidationError):
         # Values that serializers and filters do not look at, such as the position in a cursor.
         return Failure(400, "invalid_request_error", "invalid_value", " ".join(error.messages))
     if isinstance(error, BadRequest):
         return Failure(400, "invalid_request_error", "bad_request", str(error) or "The request cannot be read.")
-    return None
+    return next((failure for cls, failure in FIXED if isinstance(error, cls)), None)
 
 
 def exception_handler(error: Exception, _context: Mapping[str, Any]) -> HttpResponse | None:
@@ -112,9 +110,24 @@ def exception_handler(error: Exception, _context: Mapping[str, Any]) -> HttpResp
 
 
 NOTHING_NAMED = {"param": None, "message": "The request is not valid.", "code": "invalid"}
+UNAVAILABLE = Failure(
+    503, "api_error", "service_unavailable", "The database is not available. Try again.", headers={"Retry-After": "2"}
+)
 INTERNAL = Failure(500, "api_error", "internal_error", "Something went wrong on our side. The request id names it.")
 NOT_FOUND = Failure(404, TYPES[404], CODES[404], "There is nothing at this address.")
 METHOD_NOT_ALLOWED = Failure(405, TYPES[400], CODES[405], "This address does not take that method.")
+TOO_LARGE = Failure(413, TYPES[400], BodyTooLarge.code, BodyTooLarge.message)
+
+# Errors that are not ours and carry nothing that callers should read.
+FIXED: tuple[tuple[type[Exception], Failure], ...] = (
+    (
+        Ratelimited,
+        Failure(429, TYPES[429], "rate_limit_exceeded", "Too many requests.", headers={"Retry-After": "60"}),
+    ),
+    (Http404, NOT_FOUND),
+    (PermissionDenied, Failure(403, TYPES[403], CODES[403], "This credential may not do that.")),
+    (RequestDataTooBig, TOO_LARGE),
+)
 
 
 def _headers(error: DomainError) -> dict[str, str] | None:

@@ -9,6 +9,7 @@ while a process is being replaced waits for its successor.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import ctypes
 import os
 import signal
@@ -18,8 +19,12 @@ import sys
 import time
 from types import FrameType
 
+import uvicorn
+
+from config.stopping import before_cut_off
+
 # What is open when a stop is asked for may take this long; then it is cut off, and settled.
-GRACEFUL_SECONDS = int(os.environ.get("GRACEFUL_SECONDS", "15"))
+GRACEFUL_SECONDS = int(os.environ.get("GRACEFUL_SECONDS", "10"))
 # uvicorn's exit code for a process that refused or failed to start: another one would do the same.
 STARTUP_FAILURE = 3
 RESPAWN_PAUSE = 0.2
@@ -82,15 +87,21 @@ def spawn(own: socket.socket) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, pass_fds=[own.fileno()], start_new_session=True)  # noqa: S603 - our own
 
 
+class RoadServer(uvicorn.Server):
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Before uvicorn cancels what is open, it is ended in a way that callers understand."""
+        for callback in before_cut_off:
+            asyncio.get_running_loop().call_later(max(0.0, GRACEFUL_SECONDS - 1), callback)
+        await super().shutdown(sockets)
+
+
 def work(fd: int, parent: int) -> None:
     """One worker process, on the socket that it has inherited."""
-    import uvicorn
-
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
         if os.getppid() != parent:
             return
-    server = uvicorn.Server(
+    server = RoadServer(
         uvicorn.Config(
             "config.asgi:application",
             access_log=False,

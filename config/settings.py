@@ -194,7 +194,10 @@ DATABASES: dict[str, dict[str, Any]] = {
             "pool": {
                 "min_size": 1,
                 "max_size": DATABASE_POOL_SIZE + DATABASE_MAX_OVERFLOW,
-                "timeout": 10,
+                "timeout": 5,
+                # After a failed attempt the pool waits ever longer before the next. It shall rather give up soon:
+                # whoever asks for a connection then makes it try again.
+                "reconnect_timeout": 1,
             },
             "options": "-c lock_timeout=10s -c idle_in_transaction_session_timeout=60s",
         },
@@ -315,6 +318,7 @@ REST_FRAMEWORK = {
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "config.errors.exception_handler",
     "UNAUTHENTICATED_USER": None,
+    "DEFAULT_METADATA_CLASS": None,
     "PAGE_SIZE": 50,
 }
 

@@ -1,5 +1,5 @@
 from django.contrib import admin
-from django.urls import include, path
+from django.urls import include, path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from accounts.urls import urlpatterns as accounts
@@ -23,8 +23,8 @@ urlpatterns = [
         SpectacularSwaggerSplitView.as_view(url_name="schema", authentication_classes=(), permission_classes=()),
         name="docs",
     ),
-    path("healthz", health.alive),
-    path("readyz", health.ready),
+    re_path("^healthz/?$", health.alive),
+    re_path("^readyz/?$", health.ready),
     path("admin", health.front_door),
     path("admin/", admin.site.urls),
     path("", health.front_door),

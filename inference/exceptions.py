@@ -34,6 +34,13 @@ class UpstreamTimeout(UpstreamError):
     message = "The model server did not answer in time."
 
 
+class ServerStopping(UpstreamError):
+    """Mainstay itself is going down, and the call was still open when its patience ended."""
+
+    code = "server_stopping"
+    message = "The server is being stopped. Try again."
+
+
 class UpstreamRefused(UpstreamError):
     """The model server understood the call and refused it (400, 404, 413, 422 …): the caller must change it."""
 

@@ -14,16 +14,23 @@ from typing import Any, Protocol
 from weakref import WeakSet
 
 import orjson
+import structlog
+from django.db import InterfaceError, OperationalError
 
 from inference import upstream
-from inference.background import in_background, in_thread, log_failure
-from inference.exceptions import UpstreamError, UpstreamRefused, UpstreamTimeout
+from inference.background import in_background, in_thread
+from inference.exceptions import ServerStopping, UpstreamError, UpstreamRefused, UpstreamTimeout
 from inference.payloads import estimate_tokens
 from inference.replies import DONE, StreamedReply, reported_usage, text_of
 from inference.routes import Route
 from inference.services import CLIENT_DISCONNECTED, DEADLINE, UPSTREAM_ERROR, Call, Status, Usage
 
 Payload = dict[str, Any]
+
+log = structlog.get_logger(__name__)
+
+# Seconds between attempts to settle while the database is away; after them, the sweeper settles.
+SETTLE_PAUSES = (0.2, 0.5, 1, 2, 4, 8, 8, 8)
 
 _open: WeakSet[Exchange] = WeakSet()
 
@@ -45,6 +52,12 @@ async def begin(open_call: Callable[[], Opened]) -> Exchange:
     except asyncio.CancelledError:
         in_background(_abandon_opening(opening))
         raise
+
+
+def stop_all() -> None:
+    """At the end of the patience with open calls: stop them, so that their callers are told."""
+    for exchange in list(_open):
+        exchange.stop()
 
 
 async def end_all(seconds: float = 2.0) -> None:
@@ -80,6 +93,8 @@ class Exchange:
         self._settling: asyncio.Future[None] | None = None
         self._chunks: AsyncGenerator[bytes, None] | None = None
         self._first: bytes | None = None
+        self._patience: asyncio.Timeout | None = None
+        self._stopping = False
         _open.add(self)
 
     # Whole answers ---------------------------------------------------------------------------------------------
@@ -91,15 +106,15 @@ class Exchange:
         """
         outcome = self.call.outcome
         try:
-            async with asyncio.timeout(self._seconds_left()):
+            async with asyncio.timeout(self._seconds_left()) as self._patience:
                 value = await self._ask(shape)
         except asyncio.CancelledError:
             in_background(self.abandon())
             raise
         except TimeoutError:
-            raise await self._failed(_deadline_error(), DEADLINE) from None
+            raise await self._failed(self._out_of_time()) from None
         except UpstreamError as error:
-            raise await self._failed(error, UPSTREAM_ERROR) from error
+            raise await self._failed(error) from error
         outcome.status = Status.SUCCESS
         self._account(reported_usage(value.get("usage")), estimate_tokens(orjson.dumps(value.get("choices", ""))))
         outcome.response, outcome.text = value, text_of(value)
@@ -157,11 +172,10 @@ class Exchange:
     async def _relay(self) -> AsyncGenerator[bytes, None]:
         reply = self.reply = StreamedReply(model=self.call.model, include_usage=_wants_usage(self.call.payload))
         failure: UpstreamError | None = None
-        code = UPSTREAM_ERROR
         try:
             async with aclosing(self._events()) as batches:
                 while not reply.done:
-                    async with asyncio.timeout(self._seconds_left()):
+                    async with asyncio.timeout(self._seconds_left()) as self._patience:
                         events = await anext(batches, None)
                     if events is None:
                         break
@@ -169,7 +183,7 @@ class Exchange:
                         yield data
             reply.finish()
         except TimeoutError:
-            failure, code = _deadline_error(), DEADLINE
+            failure = self._out_of_time()
         except UpstreamError as error:
             failure = error
         if failure is None:
@@ -178,7 +192,7 @@ class Exchange:
             await self._settled()
             yield DONE
             return
-        failure = await self._failed(failure, code)
+        failure = await self._failed(failure)
         if self.call.outcome.first_byte is None:
             raise failure
         yield _error_event(failure)
@@ -223,9 +237,17 @@ class Exchange:
                 self._account(None, 0)
             await self._settled()
 
-    async def _failed(self, error: UpstreamError, code: str) -> UpstreamError:
+    def stop(self) -> None:
+        """End the call because this process must: its caller is told, and pays for what was delivered."""
+        self._stopping = True
+        if self._patience is not None and not self._patience.expired():
+            with suppress(RuntimeError):  # it is not waiting; its next wait will be short
+                self._patience.reschedule(self._loop.time())
+
+    async def _failed(self, error: UpstreamError) -> UpstreamError:
         outcome = self.call.outcome
-        outcome.fail(error.code if isinstance(error, UpstreamRefused) else code, str(error))
+        known = isinstance(error, UpstreamRefused | ServerStopping) or error.code == DEADLINE
+        outcome.fail(error.code if known else UPSTREAM_ERROR, str(error))
         if self.reply is not None and self.reply.choices:
             self._account_reply(self.reply)
         await self._settled()
@@ -233,10 +255,22 @@ class Exchange:
 
     async def _settled(self) -> None:
         if self._settling is None:
-            self._settling = in_thread(self.opened.settle)
-            self._settling.add_done_callback(log_failure)
+            self._settling = in_background(self._settle())
             _open.discard(self)
         await asyncio.shield(self._settling)
+
+    async def _settle(self) -> None:
+        """Settle, patiently: only this process knows what was used, and a database that is restarted comes back."""
+        for pause in (*SETTLE_PAUSES, None):
+            try:
+                await in_thread(self.opened.settle)
+            except (OperationalError, InterfaceError):
+                if pause is None:
+                    raise
+                log.warning("settlement_retried", request=str(self.call.request_id), seconds=pause)
+                await asyncio.sleep(pause)
+            else:
+                return
 
     def _answered_by(self, route: Route) -> None:
         self.call.outcome.provider = route.provider
@@ -251,7 +285,14 @@ class Exchange:
         outcome.usage = Usage.REPORTED if reported else Usage.ESTIMATED
         outcome.input_tokens, outcome.output_tokens = reported or (self.call.input_estimate, output_estimate)
 
+    def _out_of_time(self) -> UpstreamError:
+        if self._stopping:
+            return ServerStopping()
+        return UpstreamTimeout("The call took longer than it may.", code=DEADLINE)
+
     def _seconds_left(self) -> float:
+        if self._stopping:
+            return 0.0
         return max(0.0, self.call.deadline - time.monotonic())
 
 
@@ -267,10 +308,6 @@ def _payload_for(call: Call, route: Route) -> Payload:
 
 def _wants_usage(payload: Payload) -> bool:
     return bool((payload.get("stream_options") or {}).get("include_usage"))
-
-
-def _deadline_error() -> UpstreamError:
-    return UpstreamTimeout("The call took longer than it may.", code=DEADLINE)
 
 
 def _error_event(error: UpstreamError) -> bytes:

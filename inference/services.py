@@ -34,6 +34,9 @@ UPSTREAM_ERROR = "upstream_error"
 DEADLINE = "deadline"
 ABANDONED = "abandoned"
 
+# The estimate counts three bytes a token; no text has tokens of four times that on the average.
+CERTAINLY_TOO_LONG = 4
+
 
 @dataclass(slots=True)
 class Outcome:
@@ -93,7 +96,7 @@ def open_call(*, caller: Caller, kind: Resource, payload: dict[str, Any]) -> Cal
     if not isinstance(name, str) or not name:
         raise InvalidInput("Name a model.", code="required", param="model")
     routes = routes_for(name, kind)
-    input_estimate = estimate_input_tokens(payload)
+    input_estimate = _input_estimate(payload, routes[0])
     output_estimate = _output_estimate(payload, routes[0]) if kind == Resource.LLM else 0
     call = Call(
         request_id=uuid7(),
@@ -161,13 +164,16 @@ def settle(call: Call) -> None:
             quotas.settle(reservation_id=call.reservation_id, used=used)
 
 
-def sweep_abandoned(*, now: datetime | None = None, batch: int = 500) -> int:
+def sweep_abandoned(*, now: datetime | None = None, batch: int = 500, all_running: bool = False) -> int:
     """End the calls whose process died: what was sent upstream is charged, and the hold let go; how many there were.
 
-    How much came back nobody knows, so only the request itself and its (estimated) input are charged.
+    How much came back nobody knows, so only the request itself and its (estimated) input are charged. `all_running` is
+    for a start at which nothing else runs: it does not wait until the holds expire.
     """
     now = now or timezone.now()
-    lost = Request.objects.filter(status=Status.RUNNING, reservation__expires_at__lte=now).order_by("id")
+    lost = Request.objects.filter(status=Status.RUNNING).order_by("id")
+    if not all_running:
+        lost = lost.filter(reservation__expires_at__lte=now)
     swept = 0
     for request in lost[:batch]:
         with transaction.atomic():
@@ -206,6 +212,20 @@ def _amounts(kind: str, route: Route, input_tokens: int, output_tokens: int) -> 
         Meter(kind, Unit.TOKENS): input_tokens + output_tokens,
         Meter(kind, Unit.COST): route.cost(input_tokens=input_tokens, output_tokens=output_tokens),
     }
+
+
+def _input_estimate(payload: dict[str, Any], route: Route) -> int:
+    """About how many tokens the input has; `InvalidInput` if the model could not take it by any count."""
+    estimate = estimate_input_tokens(payload)
+    if route.context_window is None:
+        return estimate
+    if estimate > CERTAINLY_TOO_LONG * route.context_window:
+        raise InvalidInput(
+            f"The input is longer than the {route.context_window} tokens that {route.name} can take.",
+            code="context_length_exceeded",
+            param="messages",
+        )
+    return min(estimate, route.context_window)
 
 
 def _output_estimate(payload: dict[str, Any], route: Route) -> int:

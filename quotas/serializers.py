@@ -83,7 +83,17 @@ class NewReservationSerializer(UsageSerializer):
 class ReservationSerializer(serializers.ModelSerializer[Reservation]):
     class Meta:
         model = Reservation
-        fields = ("id", "status", "amounts", "used", "idempotency_key", "expires_at", "created_at", "settled_at")
+        fields = (
+            "id",
+            "status",
+            "amounts",
+            "used",
+            "charged",
+            "idempotency_key",
+            "expires_at",
+            "created_at",
+            "settled_at",
+        )
         read_only_fields = fields
 
 

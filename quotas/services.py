@@ -90,6 +90,13 @@ def settle(*, reservation_id: UUID, used: Amounts) -> None:
         raise ReservationNotHeld
 
 
+def confirm(*, reservation: Reservation, used: Amounts) -> None:
+    """Settle a client's reservation; `InvalidInput` if a meter is named that it does not hold."""
+    if unknown := {str(meter) for meter in used} - reservation.amounts.keys():
+        raise InvalidInput(f"The reservation does not hold {', '.join(sorted(unknown))}.", param="amounts")
+    settle(reservation_id=reservation.pk, used=used)
+
+
 def release(*, reservation_id: UUID) -> None:
     """Let a hold go without a charge; `ReservationNotHeld` if it is not held any more."""
     if not ledger.release(id=reservation_id, status=Reservation.Status.RELEASED, now=timezone.now()):

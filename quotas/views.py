@@ -103,7 +103,7 @@ class ReservationViewSet(mixins.RetrieveModelMixin, mixins.ListModelMixin, views
     @action(detail=True, methods=["post"])
     def confirm(self, request: Request, pk: UUID) -> Response:
         used = _valid(AmountsSerializer, request)["amounts"]
-        services.settle(reservation_id=self._own(pk).pk, used=used)
+        services.confirm(reservation=self._own(pk), used=used)
         return self._answer(pk)
 
     @extend_schema(request=None, responses=ReservationSerializer)

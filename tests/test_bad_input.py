@@ -22,7 +22,7 @@ from quotas.models import Quota, Reservation
 from tests.shape import error_of
 
 fuzz = settings(
-    max_examples=200,
+    max_examples=100,
     deadline=None,
     database=None,
     phases=[Phase.generate, Phase.shrink],

@@ -70,7 +70,7 @@ def test_streams_without_end_are_settled_when_the_server_must_stop(account, stub
         assert web.process.returncode == 0
 
     requests = Request.objects.all()
-    assert {(request.status, request.error_code) for request in requests} == {("cancelled", "client_disconnected")}
+    assert {(request.status, request.error_code) for request in requests} == {("error", "server_stopping")}
     assert account.usage()["llm.requests"] == (8, 0)
     assert account.usage()["llm.tokens"][1] == 0
 

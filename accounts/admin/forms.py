@@ -97,7 +97,7 @@ class ApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]
         widgets: ClassVar = {"scopes": UnfoldAdminTextInputWidget}
         help_texts: ClassVar = {
             "name": "What it is for, so that it can be recognised later.",
-            "scopes": "Comma-separated, such as act-as. Empty: what the user may do.",
+            "scopes": "Comma-separated, such as act-as. Kept with the key, and not enforced yet.",
         }
 
     def clean_user(self) -> User:

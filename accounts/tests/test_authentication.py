@@ -161,7 +161,7 @@ def test_a_warm_call_asks_the_database_nothing(alice, django_assert_num_queries)
 def test_a_cold_call_is_cheap_and_an_unknown_key_costs_one_query(alice, django_assert_num_queries):
     raw, token = api_key(alice), access_token(alice)
 
-    with django_assert_num_queries(2):
+    with django_assert_num_queries(3):
         authenticate(request_with(X_API_Key=raw))
     with django_assert_num_queries(1):
         authenticate(request_with(Authorization=f"Bearer {token}"))

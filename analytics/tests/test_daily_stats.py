@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime
 
 import pytest
 import time_machine
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 
 from analytics import services
 from analytics.models import DailyStat
@@ -65,6 +65,8 @@ def test_days_are_those_of_utc_and_only_the_last_ones_are_rolled_up(alice):
     for moment in ("2026-03-08T23:59:59", "2026-03-09T00:00:00", "2026-03-09T23:59:59", "2026-03-10T00:00:00"):
         request(alice, datetime.fromisoformat(moment).replace(tzinfo=UTC))
     request(alice, datetime(2026, 3, 11, tzinfo=UTC))
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL timezone TO 'Asia/Tokyo'")
 
     services.roll_up(days=2, today=TODAY)
 

@@ -24,6 +24,7 @@ from config.embedded.paths import DATA_DIR
 from config.embedded.preparation import LOOPBACK, explain_os_error, read_port, require_free_port
 from config.embedded.process import StartProblemError, sentence_case
 from config.embedded.supervisor import Part, StopRequestedError, Supervisor
+from inference.services import sweep_abandoned
 
 DEFAULT_PORT = 8000
 WEB_WORKERS = 2
@@ -126,6 +127,9 @@ class Command(BaseCommand):
             call_command("migrate", interactive=False, verbosity=0)
         applied = f" ({len(pending)} migrations applied)" if pending else ""
         self.say(f"The database is ready{applied}.")
+        if parts.needs_postgres():
+            # Nobody else uses this database, so whatever runs in it is a leftover of a crash.
+            sweep_abandoned(all_running=True, batch=100_000)
         result = firstdata.ensure(
             operator_email=known.operator_email,
             operator_password=known.operator_password,
