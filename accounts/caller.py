@@ -77,12 +77,14 @@ def caller_for_key(raw: str, *, ip: str | None = None) -> Caller:
     prefix, _, secret = raw.removeprefix(KEY_MARK).partition("_")
     if not raw.startswith(KEY_MARK) or not prefix.isalnum() or not secret or len(raw) > 100 or not raw.isascii():
         raise NotAuthenticated
-    warm = _read(_key_name(prefix))
-    found = warm or _load_key(prefix)
+    found, generation = _read(_key_name(prefix)), None
+    if found is None:
+        found, generation = _load_key(prefix)
     if found is None or not hmac.compare_digest(found["hash"], hash_key(raw)):
         raise NotAuthenticated
-    if warm is None:
+    if generation is not None:
         # Once for each snapshot, so about once a minute for a busy key, and not at every call.
+        _store(_key_name(prefix), found, generation=generation)
         ApiKey.objects.filter(pk=found["api_key_id"]).update(last_used_at=timezone.now())
     if found["expires_at"] and found["expires_at"] <= datetime.now(UTC).timestamp():
         raise NotAuthenticated("This API key has expired.", code="expired_api_key")
@@ -159,22 +161,22 @@ def _generation(user_id: UUID) -> bytes:
         return b""
 
 
-def _load_key(prefix: str) -> dict[str, Any] | None:
+def _load_key(prefix: str) -> tuple[dict[str, Any] | None, bytes | None]:
+    """What a snapshot of the key would say, and its owner's generation, read before."""
     owner = ApiKey.objects.filter(prefix=prefix).values_list("user_id", flat=True).first()
     if owner is None:
-        return None
+        return None, None
     generation = _generation(owner)
     key = ApiKey.objects.usable().filter(prefix=prefix).select_related("user").first()
     if key is None:
-        return None
+        return None, None
     found = _user_fields(key.user) | {
         "hash": key.key_hash,
         "api_key_id": key.id,
         "scopes": key.scopes,
         "expires_at": key.expires_at.timestamp() if key.expires_at else None,
     }
-    _store(_key_name(prefix), found, generation=generation)
-    return found
+    return found, generation
 
 
 def _load_user(user_id: UUID) -> dict[str, Any] | None:

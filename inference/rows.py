@@ -1,4 +1,7 @@
-"""The two statements of a request row on the hot path, written out: the ORM's way costs a fifth of a call's CPU."""
+"""The two statements of a request row on the hot path, as parts of the ledger's: a call then costs two round trips.
+
+They are written out because the ORM's way took a fifth of a call's CPU, and a statement of its own a third of its time.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,18 @@ from uuid import UUID
 import orjson
 from django.db import connection
 
-INSERT = """
+from quotas.ledger import Also
+
+# `id` and `user_id` and `now` are the reservation's.
+OPEN = """
 INSERT INTO inference_request (
     id, user_id, api_key_id, reservation_id, request_type, model, is_stream, input_tokens, request_data, created_at,
     provider, status, error_code, error_message, usage, output_tokens, seconds, characters, cost
-) VALUES (
-    %(id)s, %(user_id)s, %(api_key_id)s, %(reservation_id)s, %(request_type)s, %(model)s, %(is_stream)s,
-    %(input_tokens)s, %(request_data)s::jsonb, %(created_at)s,
+) SELECT
+    %(request_id)s::uuid, %(user_id)s::uuid, %(api_key_id)s::uuid, %(id)s::uuid, %(request_type)s, %(model)s,
+    %(is_stream)s, %(input_tokens)s::int, %(request_data)s::jsonb, %(now)s,
     '', 'running', '', '', 'estimated', 0, 0, 0, 0
-)
+FROM verdict v WHERE v.admitted
 """
 
 FINISH = """
@@ -25,19 +31,23 @@ UPDATE inference_request SET
     usage = %(usage)s, input_tokens = %(input_tokens)s, output_tokens = %(output_tokens)s, cost = %(cost)s,
     processing_time = %(processing_time)s, first_byte_time = %(first_byte_time)s,
     response_data = %(response_data)s::jsonb, finished_at = %(finished_at)s
-WHERE id = %(id)s AND status = 'running'
+WHERE id = %(request_id)s AND status = 'running' RETURNING id
 """
 
 
-def insert(*, request_data: Any, **fields: Any) -> None:
-    """Write a running request."""
-    with connection.cursor() as cursor:
-        cursor.execute(INSERT, fields | {"request_data": orjson.dumps(request_data).decode()})
+def opening(*, request_data: Any, **fields: Any) -> Also:
+    """Writes a running request, if its hold is admitted."""
+    return Also("request", OPEN, fields | {"request_data": orjson.dumps(request_data).decode()})
 
 
-def finish(id: UUID, *, response_data: Any, **fields: Any) -> bool:
-    """End a running request; False, and nothing changed, if it is not running any more."""
+def finishing(*, request_id: UUID, response_data: Any, **fields: Any) -> Also:
+    """Ends a running request; if it is not running any more, nothing is settled."""
     answer = None if response_data is None else orjson.dumps(response_data).decode()
+    return Also("request", FINISH, fields | {"request_id": request_id, "response_data": answer})
+
+
+def finish(ending: Also) -> bool:
+    """End a request that has nothing to settle; False, and nothing changed, if it is not running any more."""
     with connection.cursor() as cursor:
-        cursor.execute(FINISH, fields | {"id": id, "response_data": answer})
+        cursor.execute(ending.statement, ending.values)
         return bool(cursor.rowcount)

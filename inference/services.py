@@ -88,7 +88,7 @@ class Call:
 
 
 def open_call(*, caller: Caller, kind: Resource, payload: dict[str, Any]) -> Call:
-    """Hold what the call may use and write its request row, in one transaction.
+    """Hold what the call may use and write its request row, in one statement.
 
     Raises `ModelNotFound`, `QuotaExceeded`, `InvalidInput`; then nothing has been written.
     """
@@ -110,58 +110,56 @@ def open_call(*, caller: Caller, kind: Resource, payload: dict[str, Any]) -> Cal
         begun=time.monotonic(),
     )
     amounts = _amounts(kind, routes[0], input_estimate, output_estimate)
-    with transaction.atomic(savepoint=False):
-        # The request goes first (its foreign key is checked at commit): the quota rows are then locked for as short
-        # as can be, which is what bounds the calls of one busy user.
-        rows.insert(
-            id=call.request_id,
-            user_id=caller.user_id,
-            api_key_id=caller.api_key_id,
-            reservation_id=call.reservation_id,
-            request_type=kind,
-            model=name,
-            is_stream=call.is_stream,
-            input_tokens=input_estimate,
-            created_at=timezone.now(),
-            request_data=bounded_copy(payload, most=settings.HISTORY_BYTES),
-        )
-        quotas.reserve(
-            reservation_id=call.reservation_id,
-            user_id=caller.user_id,
-            amounts=amounts,
-            seconds=settings.CALL_DEADLINE_SECONDS + settings.HOLD_GRACE_SECONDS,
-        )
+    row = rows.opening(
+        request_id=call.request_id,
+        api_key_id=caller.api_key_id,
+        request_type=kind,
+        model=name,
+        is_stream=call.is_stream,
+        input_tokens=input_estimate,
+        request_data=bounded_copy(payload, most=settings.HISTORY_BYTES),
+    )
+    quotas.reserve(
+        reservation_id=call.reservation_id,
+        user_id=caller.user_id,
+        amounts=amounts,
+        seconds=settings.CALL_DEADLINE_SECONDS + settings.HOLD_GRACE_SECONDS,
+        also=row,
+    )
     return call
 
 
 def settle(call: Call) -> None:
-    """Charge what `call.outcome` says was used and finish the request row, in one transaction, once.
+    """Charge what `call.outcome` says was used and finish the request row, in one statement, once.
 
     A call that the sweeper has ended meanwhile stays as the sweeper wrote it.
     """
     outcome = call.outcome
+    ending = rows.finishing(
+        request_id=call.request_id,
+        status=outcome.status,
+        error_code=outcome.error_code[:60],
+        error_message=outcome.error_message[:2000].replace("\0", "\ufffd"),
+        provider=outcome.provider,
+        usage=outcome.usage,
+        input_tokens=outcome.input_tokens,
+        output_tokens=outcome.output_tokens,
+        cost=call.route.cost(input_tokens=outcome.input_tokens, output_tokens=outcome.output_tokens),
+        processing_time=_milliseconds(call.begun, time.monotonic()),
+        first_byte_time=_milliseconds(call.begun, outcome.first_byte) if outcome.first_byte else None,
+        response_data=bounded_copy(outcome.response, most=settings.HISTORY_BYTES) if outcome.response else None,
+        finished_at=timezone.now(),
+    )
+    if outcome.usage == Usage.NONE:
+        with transaction.atomic(savepoint=False):
+            if rows.finish(ending):
+                _release(call.reservation_id)
+        return
     used = _amounts(call.kind, call.route, outcome.input_tokens, outcome.output_tokens)
-    fields = {
-        "status": outcome.status,
-        "error_code": outcome.error_code[:60],
-        "error_message": outcome.error_message[:2000].replace("\0", "\ufffd"),
-        "provider": outcome.provider,
-        "usage": outcome.usage,
-        "input_tokens": outcome.input_tokens,
-        "output_tokens": outcome.output_tokens,
-        "cost": call.route.cost(input_tokens=outcome.input_tokens, output_tokens=outcome.output_tokens),
-        "processing_time": _milliseconds(call.begun, time.monotonic()),
-        "first_byte_time": _milliseconds(call.begun, outcome.first_byte) if outcome.first_byte else None,
-        "response_data": bounded_copy(outcome.response, most=settings.HISTORY_BYTES) if outcome.response else None,
-        "finished_at": timezone.now(),
-    }
-    with transaction.atomic(savepoint=False):
-        if not rows.finish(call.request_id, **fields):
-            log.warning("call_settled_before", request=str(call.request_id))
-        elif outcome.usage == Usage.NONE:
-            _release(call.reservation_id)
-        else:
-            quotas.settle(reservation_id=call.reservation_id, used=used)
+    try:
+        quotas.settle(reservation_id=call.reservation_id, used=used, also=ending)
+    except ReservationNotHeld:
+        log.warning("call_settled_before", request=str(call.request_id))
 
 
 def sweep_abandoned(*, now: datetime | None = None, batch: int = 500, all_running: bool = False) -> int:

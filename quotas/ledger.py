@@ -51,14 +51,14 @@ WITH wanted AS (
     SELECT %(id)s, %(user_id)s, 'held', %(asked)s::jsonb, v.holds, %(idempotency_key)s, %(by_client)s, %(now)s,
         %(expires_at)s
     FROM verdict v WHERE v.admitted
-)
+)/* also */
 SELECT l.resource_type, l.unit, l.amount, l."limit", l.current_usage, l.held, l.reset_date, l.is_current, l.fits
 FROM locked l ORDER BY l.id
 """
 
 SETTLE = """
-WITH reservation AS MATERIALIZED (
-    SELECT id, holds FROM quotas_reservation WHERE id = %(id)s AND status = 'held' FOR NO KEY UPDATE
+WITH /* also */reservation AS MATERIALIZED (
+    SELECT id, holds FROM quotas_reservation WHERE id = %(id)s AND status = 'held'/* and */ FOR NO KEY UPDATE
 ), item AS (
     SELECT h.key::uuid AS id, h.value::bigint AS held FROM reservation, jsonb_each_text(holds) h
 ), used AS (
@@ -139,6 +139,19 @@ WHERE q.id = due.id
 
 
 @dataclass(frozen=True, slots=True)
+class Also:
+    """A statement of another app that is to be part of a ledger statement, which spares it three round trips.
+
+    `name` is what the statement, a data-modifying CTE, is called. One that goes with `reserve` selects its row FROM
+    verdict v WHERE v.admitted; one that goes with `settle` returns a row, without which nothing is settled.
+    """
+
+    name: str
+    statement: str
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """One quota as a reserve statement found it, and its verdict."""
 
@@ -165,6 +178,7 @@ def reserve(
     by_client: bool,
     now: datetime,
     expires_at: datetime,
+    also: Also | None = None,
 ) -> list[Row]:
     """Hold `amounts` on every quota they touch, and answer those quotas as they were before.
 
@@ -181,13 +195,16 @@ def reserve(
         "expires_at": expires_at,
     }
     with connection.cursor() as cursor:
-        cursor.execute(RESERVE, values)
+        cursor.execute(_reserve_with(also), values | (also.values if also else {}))
         return [Row(Meter(row[0], row[1]), *row[2:]) for row in cursor.fetchall()]
 
 
-def settle(*, id: UUID, used: Amounts, now: datetime, late: bool = False) -> bool:
-    """Replace a hold by what was used. False, and nothing changed, if the reservation is not held (`late`: expired)."""
-    return _execute(SETTLE_LATE if late else SETTLE, _columns(used) | {"id": id, "used": _json(used), "now": now})
+def settle(*, id: UUID, used: Amounts, now: datetime, late: bool = False, also: Also | None = None) -> bool:
+    """Replace a hold by what was used. False, and no quota changed, if it is not held any more (`late`: not expired)."""
+    values = _columns(used) | {"id": id, "used": _json(used), "now": now}
+    if late:
+        return _execute(SETTLE_LATE, values)
+    return _execute(_settle_with(also), values | (also.values if also else {}))
 
 
 def release(*, id: UUID, status: str, now: datetime) -> bool:
@@ -204,6 +221,17 @@ def reset(*, user_id: UUID | None, now: datetime, batch: int) -> int:
             {"user_id": user_id, "now": now, "batch": batch, "periods": list(ends), "ends": list(ends.values())},
         )
         return int(cursor.rowcount)
+
+
+def _reserve_with(also: Also | None) -> str:
+    return RESERVE if also is None else RESERVE.replace("/* also */", f", {also.name} AS ({also.statement})")
+
+
+def _settle_with(also: Also | None) -> str:
+    if also is None:
+        return SETTLE
+    statement = SETTLE.replace("/* also */", f"{also.name} AS ({also.statement}), ")
+    return statement.replace("/* and */", f" AND EXISTS (SELECT FROM {also.name})")
 
 
 def _execute(statement: str, values: dict[str, Any]) -> bool:

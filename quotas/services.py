@@ -18,7 +18,7 @@ from accounts.ids import uuid7
 from accounts.models import User
 from quotas import ledger
 from quotas.exceptions import IdempotencyMismatch, QuotaExceeded, ReservationNotFound, ReservationNotHeld
-from quotas.ledger import Amounts
+from quotas.ledger import Also, Amounts
 from quotas.meters import period_end
 from quotas.models import Plan, PlanLimit, Quota, Reservation, Subscription
 
@@ -52,24 +52,25 @@ def reserve(
     idempotency_key: str | None = None,
     reservation_id: UUID | None = None,
     by_client: bool = False,
+    also: Also | None = None,
 ) -> Hold:
     """Hold `amounts` on every quota of the user that they touch, all or nothing, for `seconds`.
 
     A meter without a quota is not limited, as long as another meter of the same resource in `amounts` has one; a
     resource without any is not in the user's plan. Only a hold that is made `by_client` can be ended over the API.
-    Raises `QuotaExceeded`; `IdempotencyMismatch` if the key was used for other amounts; `InvalidInput` on negative
-    amounts.
+    `also` is written in the same statement if the hold is admitted. Raises `QuotaExceeded`; `IdempotencyMismatch` if
+    the key was used for other amounts; `InvalidInput` on negative amounts.
     """
     if not amounts or min(amounts.values()) < 0:
         raise InvalidInput("Amounts must be given and must not be negative.", param="amounts")
-    reservation_id = reservation_id or uuid7()
+    wanted = _Wanted(reservation_id or uuid7(), user_id, amounts, seconds, idempotency_key, by_client, also)
     if idempotency_key is None:
-        return _reserve(reservation_id, user_id, amounts, seconds, None, by_client)
+        return _reserve(wanted)
     if held := _held_before(user_id, amounts, idempotency_key):
         return held
     try:
         with transaction.atomic():
-            return _reserve(reservation_id, user_id, amounts, seconds, idempotency_key, by_client)
+            return _reserve(wanted)
     except IntegrityError:
         held = _held_before(user_id, amounts, idempotency_key)
         if held is None:
@@ -77,14 +78,14 @@ def reserve(
         return held
 
 
-def settle(*, reservation_id: UUID, used: Amounts) -> None:
+def settle(*, reservation_id: UUID, used: Amounts, also: Also | None = None) -> None:
     """Replace a hold by what was really used, also when the hold has expired meanwhile.
 
-    What exceeds the hold is charged as far as the quota has room, so that no quota is ever overspent. Raises
-    `ReservationNotHeld` if the reservation was settled or released before.
+    What exceeds the hold is charged as far as the quota has room, so that no quota is ever overspent. `also` is written
+    in the same statement. Raises `ReservationNotHeld` if the reservation was settled or released before.
     """
     now = timezone.now()
-    if ledger.settle(id=reservation_id, used=used, now=now):
+    if ledger.settle(id=reservation_id, used=used, now=now, also=also):
         return
     if not ledger.settle(id=reservation_id, used=used, now=now, late=True):
         raise ReservationNotHeld
@@ -151,37 +152,45 @@ def check(*, user_id: UUID, amounts: Amounts) -> Verdict:
     return Verdict(quotas, None)
 
 
-def _reserve(
-    reservation_id: UUID, user_id: UUID, amounts: Amounts, seconds: int, idempotency_key: str | None, by_client: bool
-) -> Hold:
-    hold, rows = _try_reserve(reservation_id, user_id, amounts, seconds, idempotency_key, by_client)
-    if hold is None and not _includes(rows, amounts):
-        provision(user_id=user_id)
-        hold, rows = _try_reserve(reservation_id, user_id, amounts, seconds, idempotency_key, by_client)
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    reservation_id: UUID
+    user_id: UUID
+    amounts: Amounts
+    seconds: int
+    idempotency_key: str | None
+    by_client: bool
+    also: Also | None
+
+
+def _reserve(wanted: _Wanted) -> Hold:
+    hold, rows = _try_reserve(wanted)
+    if hold is None and not _includes(rows, wanted.amounts):
+        provision(user_id=wanted.user_id)
+        hold, rows = _try_reserve(wanted)
     if hold is None and not all(row.is_current for row in rows):
-        reset_due(user_id=user_id)
-        hold, rows = _try_reserve(reservation_id, user_id, amounts, seconds, idempotency_key, by_client)
+        reset_due(user_id=wanted.user_id)
+        hold, rows = _try_reserve(wanted)
     if hold is None:
         raise _refusal(rows)
     return hold
 
 
-def _try_reserve(
-    reservation_id: UUID, user_id: UUID, amounts: Amounts, seconds: int, idempotency_key: str | None, by_client: bool
-) -> tuple[Hold | None, list[ledger.Row]]:
+def _try_reserve(wanted: _Wanted) -> tuple[Hold | None, list[ledger.Row]]:
     now = timezone.now()
-    expires_at = now + timedelta(seconds=seconds)
+    expires_at = now + timedelta(seconds=wanted.seconds)
     rows = ledger.reserve(
-        id=reservation_id,
-        user_id=user_id,
-        amounts=amounts,
-        idempotency_key=idempotency_key,
-        by_client=by_client,
+        id=wanted.reservation_id,
+        user_id=wanted.user_id,
+        amounts=wanted.amounts,
+        idempotency_key=wanted.idempotency_key,
+        by_client=wanted.by_client,
         now=now,
         expires_at=expires_at,
+        also=wanted.also,
     )
-    admitted = _includes(rows, amounts) and all(row.is_current and row.fits for row in rows)
-    return (Hold(reservation_id, expires_at) if admitted else None), rows
+    admitted = _includes(rows, wanted.amounts) and all(row.is_current and row.fits for row in rows)
+    return (Hold(wanted.reservation_id, expires_at) if admitted else None), rows
 
 
 def _includes(rows: list[ledger.Row], amounts: Amounts) -> bool:

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 from django.core.exceptions import SuspiciousOperation
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError, OperationalError
 from django.urls import path
 from rest_framework import exceptions as drf
 from rest_framework.response import Response
@@ -84,7 +84,7 @@ def test_a_method_that_an_address_does_not_take(api):
         address = route.replace("<pk>", ZEROS).replace("<slug>", "free").replace("<name>", "m")
         # Some calls end the account that makes them.
         someone = api(UserFactory())
-        for method in (*METHODS, "TRACE", "BREW"):
+        for method in (*METHODS, "OPTIONS", "TRACE", "BREW"):
             answer = someone.generic(method, address)
             if answer.status_code != 405:
                 continue
@@ -92,7 +92,8 @@ def test_a_method_that_an_address_does_not_take(api):
             error = error_of(answer)
             assert (error["type"], error["code"]) == ("invalid_request_error", "method_not_allowed")
             assert answer.headers["Allow"]
-            assert method not in answer.headers["Allow"].split(", ")
+            # DRF lists OPTIONS always.
+            assert method not in set(answer.headers["Allow"].split(", ")) - {"OPTIONS"}
     assert tried > 100
 
 
@@ -289,6 +290,8 @@ class Broken(APIView):
             "database": DatabaseError(f"password={secret}"),
             "unavailable": drf.APIException(detail="the upstream said no"),
             "suspicious": SuspiciousOperation(secret),
+            "down": OperationalError(f"connection failed: password={secret}"),
+            "cut": InterfaceError(f"connection lost: password={secret}"),
         }
         raise errors[kind]
 
@@ -329,6 +332,16 @@ def test_a_fault_of_ours_says_nothing_but_that(broken, address):
     assert (error["type"], error["code"]) == ("api_error", "internal_error")
     for word in (SECRET, "Traceback", "File ", "ValueError", "site-packages"):
         assert word not in answer.content.decode()
+
+
+@pytest.mark.parametrize("kind", ["down", "cut"])
+def test_a_database_that_is_away_is_worth_another_try(broken, kind):
+    answer = broken.get(f"/api/v1/broken/{kind}")
+
+    error = error_of(answer, 503)
+    assert (error["type"], error["code"]) == ("api_error", "service_unavailable")
+    assert int(answer["Retry-After"]) > 0
+    assert SECRET not in answer.content.decode()
 
 
 def test_a_fault_at_the_admin_is_a_page_that_says_as_little(broken):

@@ -169,6 +169,23 @@ def test_a_cold_call_is_cheap_and_an_unknown_key_costs_one_query(alice, django_a
         authenticate(request_with(X_API_Key="msk_" + "0" * 12 + "_" + "0" * 43))
 
 
+def test_when_a_key_was_last_used_is_noted_once_for_each_snapshot(alice):
+    raw = api_key(alice)
+    assert ApiKey.objects.get().last_used_at is None
+    with pytest.raises(NotAuthenticated):
+        caller_for_key(raw + "x")
+    assert ApiKey.objects.get().last_used_at is None
+
+    caller_for_key(raw)
+    first = ApiKey.objects.get().last_used_at
+    caller_for_key(raw)
+    assert ApiKey.objects.get().last_used_at == first is not None
+
+    redis_client().flushdb()
+    caller_for_key(raw)
+    assert ApiKey.objects.get().last_used_at > first
+
+
 def test_a_snapshot_ends_by_itself_and_holds_no_secret(alice, settings):
     raw = api_key(alice)
     caller_for_key(raw)

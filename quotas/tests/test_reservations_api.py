@@ -88,6 +88,25 @@ def test_confirming_charges_the_real_amount(api, alice, quota, mine):
     assert api(alice).get(mine).json() == answer.json()
 
 
+def test_an_overrun_says_what_was_used_and_what_was_charged(api, alice, quota, mine):
+    api(alice).post(PATH, {"amounts": {"llm.requests": 85}})
+
+    answer = api(alice).post(f"{mine}/confirm", {"amounts": {"llm.requests": 40}})
+
+    assert answer.json()["used"] == {"llm.requests": 40}
+    assert list(answer.json()["charged"].values()) == [15]
+    assert state(quota) == (15, 85)
+
+
+def test_confirming_a_meter_that_is_not_held_is_refused_and_leaves_the_hold(api, alice, quota, mine):
+    answer = api(alice).post(f"{mine}/confirm", {"amounts": {"llm.requests": 1, "llm.tokens": 5}})
+
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "amounts"
+    assert "llm.tokens" in answer.json()["error"]["message"]
+    assert state(quota) == (0, 10)
+
+
 def test_releasing_charges_nothing(api, alice, quota, mine):
     answer = api(alice).post(f"{mine}/release")
 
