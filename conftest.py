@@ -11,6 +11,7 @@ from django.core.cache import caches
 from django.db import connection
 from django.db.models.signals import post_migrate
 from django.test import Client
+from django.test.client import ClientHandler
 
 from accounts.caller import redis_client
 from accounts.models import User
@@ -43,9 +44,13 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 class ApiClient(Client):
     """Django's test client, which speaks JSON, carries a credential and is not excused from CSRF checks."""
 
+    # Loading the middleware, which looks for all static files, takes longer than most tests.
+    loaded = ClientHandler(enforce_csrf_checks=True)
+
     def __init__(self, credential: str | None = None, **options: Any) -> None:
         headers = {"Authorization": f"Bearer {credential}"} if credential else None
-        super().__init__(enforce_csrf_checks=True, headers=headers, **options)
+        super().__init__(headers=headers, **options)
+        self.handler = self.loaded
 
     def post(self, path: str, data: Any = None, content_type: str = "application/json", **extra: Any) -> Any:
         return super().post(path, data, content_type, **extra)
