@@ -200,7 +200,7 @@ def reserve(
 
 
 def settle(*, id: UUID, used: Amounts, now: datetime, late: bool = False, also: Also | None = None) -> bool:
-    """Replace a hold by what was used. False, and no quota changed, if it is not held (`late`: not expired) any more."""
+    """Replace a hold by what was used. False, and no quota changed, if it is not held (`late`: expired) any more."""
     values = _columns(used) | {"id": id, "used": _json(used), "now": now}
     if late:
         return _execute(SETTLE_LATE, values)
