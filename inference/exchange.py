@@ -273,7 +273,7 @@ class Exchange:
                 return
 
     def _answered_by(self, route: Route) -> None:
-        self.call.outcome.provider = route.provider
+        self.call.outcome.route = route
         self.call.outcome.first_byte = time.monotonic()
 
     def _account_reply(self, reply: StreamedReply) -> None:

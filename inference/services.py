@@ -48,7 +48,7 @@ class Outcome:
     usage: Usage = Usage.NONE
     input_tokens: int = 0
     output_tokens: int = 0
-    provider: str = ""
+    route: Route | None = None
     first_byte: float | None = None
     text: str = ""
     response: Any = None
@@ -84,7 +84,7 @@ class Call:
     @property
     def route(self) -> Route:
         """The route that answered, or the first."""
-        return next((route for route in self.routes if route.provider == self.outcome.provider), self.routes[0])
+        return self.outcome.route or self.routes[0]
 
 
 def open_call(*, caller: Caller, kind: Resource, payload: dict[str, Any]) -> Call:
@@ -140,7 +140,7 @@ def settle(call: Call) -> None:
         status=outcome.status,
         error_code=outcome.error_code[:60],
         error_message=outcome.error_message[:2000].replace("\0", "\ufffd"),
-        provider=outcome.provider,
+        provider=outcome.route.provider if outcome.route else "",
         usage=outcome.usage,
         input_tokens=outcome.input_tokens,
         output_tokens=outcome.output_tokens,

@@ -100,6 +100,17 @@ def test_the_next_model_in_order_answers_when_the_first_fails(web, account, stub
     assert account.usage()["llm.requests"] == (1, 0)
 
 
+def test_the_price_is_that_of_the_model_that_answered(web, account):
+    """Also when both are to be had at one provider."""
+    provider = Provider.objects.get(name="stub")
+    Model.objects.create(name="two-prices", upstream_name="error-500", provider=provider, output_price=9_000_000)
+    Model.objects.create(
+        name="two-prices", upstream_name="instant", provider=provider, fallback_order=1, output_price=2_000_000
+    )
+    assert chat(web, account, "two-prices").status_code == 200
+    assert Request.objects.get().cost == 2 * stubs.OUTPUT_TOKENS
+
+
 def test_a_refusal_is_the_callers_and_is_not_tried_elsewhere(web, account, stub):
     working = Provider.objects.create(name="working", base_url=stub.base_url)
     Model.objects.create(name="refuse-400", upstream_name="instant", provider=working, fallback_order=1)
