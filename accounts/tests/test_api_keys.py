@@ -8,7 +8,7 @@ from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from accounts import services
-from accounts.exceptions import NotFound
+from accounts.exceptions import InvalidInput, NotFound
 from accounts.models import ApiKey, AuditEvent
 from accounts.tests.credentials import api_key
 
@@ -159,6 +159,13 @@ def test_an_operator_revokes_anybodys_key_through_the_service(alice, olga):
     assert AuditEvent.objects.get(action="api_key.revoked").actor_id == olga.pk
     with pytest.raises(NotFound):
         services.revoke_api_key(key_id=olga.pk, by=olga)
+
+
+def test_the_service_itself_refuses_a_key_without_a_name_or_a_future(alice):
+    for fields in ({"name": " "}, {"expires_at": timezone.now()}):
+        with pytest.raises(InvalidInput):
+            api_key(alice, **fields)
+    assert not ApiKey.objects.exists()
 
 
 def test_making_a_key_is_audited_without_its_secret(api, alice):

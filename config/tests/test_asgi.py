@@ -67,6 +67,14 @@ async def call(asgi, path="/healthz", *, method="GET", query=b"", headers=(), bo
 BOTH = pytest.mark.parametrize("path", ["/api/v1/users", "/v1/chat/completions"])
 
 
+async def test_it_serves_files(asgi):
+    answer = await call(asgi, "/static/config/admin.css")
+
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"].startswith("text/css")
+    assert b"{" in answer.content
+
+
 async def test_it_serves(asgi):
     answer = await call(asgi)
 
