@@ -26,7 +26,7 @@ PARTS = {
     "The model server": "config.embedded.modelserver",
     "The worker": "worker",
     "The beat": "beat",
-    "The web server": "config.asgi:application",
+    "The web server": "config.serve",
 }
 
 
