@@ -21,23 +21,27 @@ from config.embedded.process import StartProblemError
 
 CONNECTIONS = 32
 STREAMS = 300
-COUNTED_CALLS = 10
+COUNTED_CALLS = 6
 PROCESSES = 2  # that run bare SQL; the load generator is one of them
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How long is measured: each road `rounds` times for `c1` and `c32` seconds; `held_ms` between held chunks."""
+    """How long is measured: each road `rounds` times for `c1` and `c32` seconds, the rest for `rest` seconds each.
+
+    `held_ms` pass between the chunks of the streams that are held open.
+    """
 
     rounds: int
     warm: float
     c1: float
     c32: float
+    rest: float
     held_ms: int
 
 
-FULL = Pace(rounds=3, warm=2.0, c1=1.5, c32=3.0, held_ms=100)
-QUICK = Pace(rounds=1, warm=0.5, c1=0.3, c32=0.7, held_ms=40)
+FULL = Pace(rounds=3, warm=2.0, c1=1.5, c32=3.0, rest=2.0, held_ms=100)
+QUICK = Pace(rounds=1, warm=0.5, c1=0.6, c32=0.7, rest=0.3, held_ms=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,14 +150,14 @@ class Metered:
     def _one_customer(self) -> dict[str, Any]:
         """All connections for one customer, whose quota rows they then wait for."""
         self.say("All connections for one user.")
-        samples = self._mainstay(CONNECTIONS, self.options.pace.c32, customers=self.customers[:1])
+        samples = self._mainstay(CONNECTIONS, self.options.pace.rest, customers=self.customers[:1])
         return {"mainstay_one_customer": {"c32": asdict(Figures.of(samples))}}
 
     def _streams(self) -> dict[str, Any]:
         self.say("Streams of 50 chunks: direct, Mainstay.")
-        pace = self.options.pace
+        seconds = self.options.pace.rest
         found: dict[str, dict[str, Any]] = {"direct": {}, "mainstay": {}}
-        for name, connections, seconds in (("c1", 1, pace.c1), ("c32", CONNECTIONS, pace.c32)):
+        for name, connections in (("c1", 1), ("c32", CONNECTIONS)):
             found["direct"][name] = asdict(Figures.of(self._direct(connections, seconds, stream=True)))
             found["mainstay"][name] = asdict(Figures.of(self._mainstay(connections, seconds, stream=True)))
         return {"streams": found}
