@@ -64,6 +64,7 @@ def run(options: Options, say: Callable[[str], None]) -> dict[str, Any]:
     installation.supervisor.catch_signals()
     try:
         with crew(PROCESSES) as people:
+            people.submit(load.is_complete, bytearray())  # so that they start while the stores do
             installation.start()
             return Metered(options, say, installation, people).run() | {"load_before": load_before}
     finally:
