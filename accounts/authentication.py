@@ -20,6 +20,10 @@ def client_ip(request: HttpRequest) -> str | None:
     return request.META.get("REMOTE_ADDR") or None
 
 
+def user_agent(request: HttpRequest) -> str:
+    return request.headers.get("User-Agent", "").replace("\0", "")[:300]
+
+
 def authenticate(request: HttpRequest) -> Caller | None:
     """The caller, or None if the request carries no credential; `NotAuthenticated` if it carries a bad one.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import hmac
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, cast
@@ -41,15 +41,26 @@ end
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The one value that authentication makes and everything else receives."""
+    """The one value that authentication makes and everything else receives.
+
+    A key acts for its owner, or with `act-as` for somebody else: then `user_id` is that person, and `acted_by` the
+    key's owner. `email` is empty for a person who is known from a channel alone.
+    """
 
     user_id: UUID
-    email: str
+    email: str = ""
     is_staff: bool = False
+    is_superuser: bool = False
+    permissions: frozenset[str] = frozenset()
+    preferred_model: str = ""
     api_key_id: UUID | None = None
-    scopes: frozenset[str] = field(default_factory=frozenset)
+    scopes: frozenset[str] = frozenset()
+    acted_by: UUID | None = None
+    session_id: UUID | None = None
+    token_id: str = ""
     channel: str = "api"
     ip: str | None = None
+    user_agent: str = ""
 
     is_authenticated = True
     is_active = True
@@ -57,6 +68,14 @@ class Caller:
     @property
     def pk(self) -> UUID:
         return self.user_id
+
+    def has_scope(self, scope: str) -> bool:
+        """A person's own token is good for everything, a key for what it names."""
+        return self.api_key_id is None or scope in self.scopes
+
+    def has_perm(self, permission: str) -> bool:
+        """Whether this is staff with a permission of Django's, `app.codename`; never while acting for somebody else."""
+        return self.is_staff and self.acted_by is None and (self.is_superuser or permission in self.permissions)
 
 
 @lru_cache(maxsize=1)
@@ -190,7 +209,7 @@ def _load_user(user_id: UUID) -> dict[str, Any] | None:
 
 
 def _user_fields(user: User) -> dict[str, Any]:
-    return {"user_id": user.id, "email": user.email, "is_staff": user.is_staff}
+    return {"user_id": user.id, "email": user.email or "", "is_staff": user.is_staff}
 
 
 def _caller(found: dict[str, Any], *, ip: str | None) -> Caller:

@@ -100,9 +100,6 @@ class ApiKeySerializer(serializers.ModelSerializer[ApiKey]):
             "created_at",
         )
         read_only_fields = ("id", "prefix", "is_active", "last_used_at", "created_at")
-        extra_kwargs: ClassVar[dict[str, dict[str, Any]]] = {
-            "scopes": {"help_text": "Kept with the key, and not enforced yet."}
-        }
 
     def get_prefix(self, key: ApiKey) -> str:
         return f"msk_{key.prefix}"

@@ -16,6 +16,7 @@ from accounts import audit
 from accounts.caller import KEY_MARK, Caller, drop_snapshots, hash_key
 from accounts.exceptions import Conflict, InvalidInput, NotFound
 from accounts.models import ApiKey, User
+from accounts.scopes import default_scopes
 
 EDITABLE = frozenset({"email", "full_name", "username", "preferred_model", "metadata"})
 RIGHTS = frozenset({"is_verified", "is_staff", "is_superuser"})
@@ -148,7 +149,7 @@ def create_api_key(
             name=name.strip(),
             prefix=prefix,
             key_hash=hash_key(raw),
-            scopes=scopes or [],
+            scopes=scopes or default_scopes(),
             expires_at=expires_at,
         )
         audit.record("api_key.created", by=by, target=key, name=key.name)

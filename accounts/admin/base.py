@@ -22,7 +22,7 @@ from unfold.views import ChangeList
 from unfold.widgets import UnfoldAdminTextareaWidget
 
 from accounts import audit
-from accounts.authentication import client_ip
+from accounts.authentication import client_ip, user_agent
 from accounts.caller import Caller
 from accounts.exceptions import DomainError
 from accounts.models import User
@@ -31,7 +31,15 @@ from accounts.models import User
 def operator(request: HttpRequest) -> Caller:
     """The signed-in operator, as services know who acts."""
     user = cast("User", request.user)
-    return Caller(user_id=user.pk, email=user.email, is_staff=True, channel="admin", ip=client_ip(request))
+    return Caller(
+        user_id=user.pk,
+        email=user.email or "",
+        is_staff=True,
+        is_superuser=user.is_superuser,
+        channel="admin",
+        ip=client_ip(request),
+        user_agent=user_agent(request),
+    )
 
 
 class RowList(ChangeList):

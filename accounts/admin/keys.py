@@ -82,7 +82,7 @@ class ApiKeyAdmin(OperatorAdmin):
 
     @display(description="scopes")
     def shown_scopes(self, key: ApiKey) -> str:
-        return ", ".join(key.scopes) or "all"
+        return ", ".join(key.scopes)
 
     @display(description="state")
     def shown_state(self, key: ApiKey) -> SafeString:

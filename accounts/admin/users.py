@@ -46,8 +46,8 @@ class UserAdmin(OperatorAdmin):
         ("created_at", admin.DateFieldListFilter),
         ("last_login", admin.DateFieldListFilter),
     )
-    search_fields = ("email", "full_name", "username")
-    search_help_text = "E-mail, name, user name or id"
+    search_fields = ("email", "username")
+    search_help_text = "E-mail, user name or id"
     ordering = ("-id",)
     actions = ("activate", "deactivate")
     actions_detail: tuple[str, ...] = ("new_key", "change_password")
