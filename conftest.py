@@ -13,8 +13,8 @@ from django.db.models.signals import post_migrate
 from django.test import Client
 from django.test.client import ClientHandler
 
-from accounts.caller import redis_client
 from accounts.models import User
+from accounts.snapshots import redis_client
 from accounts.tests.credentials import access_token
 from accounts.tests.factories import UserFactory
 from inference.routes import forget_routes

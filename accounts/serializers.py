@@ -1,17 +1,12 @@
 from __future__ import annotations
 
 from typing import Any, ClassVar
-from uuid import UUID
 
-from django.contrib.auth import authenticate
-from django.contrib.auth.models import update_last_login
 from django.core.validators import EmailValidator
 from rest_framework import serializers
-from rest_framework_simplejwt.exceptions import TokenError
-from rest_framework_simplejwt.tokens import RefreshToken
 
-from accounts.exceptions import NotAuthenticated
-from accounts.models import ApiKey, User
+from accounts.models import ApiKey, ChannelIdentity, Session, User, UserPreference
+from accounts.services import MAX_OVERLAP
 
 
 class UserSerializer(serializers.ModelSerializer[User]):
@@ -36,7 +31,7 @@ class UserSerializer(serializers.ModelSerializer[User]):
         read_only_fields = ("id", "is_active", "is_verified", "is_staff", "created_at", "updated_at", "last_login")
         # Uniqueness is the database's: the service turns its refusal into a conflict, without a race.
         extra_kwargs: ClassVar[dict[str, dict[str, Any]]] = {
-            "email": {"validators": [EmailValidator()]},
+            "email": {"validators": [EmailValidator()], "required": True, "allow_null": False, "allow_blank": False},
             "username": {"validators": []},
         }
 
@@ -47,41 +42,56 @@ class RegistrationSerializer(serializers.Serializer[User]):
     full_name = serializers.CharField(max_length=255, required=False, allow_blank=True)
 
 
+class SignInSerializer(serializers.Serializer[User]):
+    email = serializers.EmailField(max_length=254)
+    password = serializers.CharField(max_length=1024, trim_whitespace=False)
+    device = serializers.CharField(max_length=100, required=False, help_text="What the client calls itself.")
+
+
 class TokenPairSerializer(serializers.Serializer[User]):
-    """`email` and `password` in; a refresh and an access token out."""
-
-    email = serializers.EmailField(write_only=True)
-    password = serializers.CharField(write_only=True, max_length=1024, trim_whitespace=False)
-    access = serializers.CharField(read_only=True)
-    refresh = serializers.CharField(read_only=True)
-
-    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        user = authenticate(self.context["request"], username=attrs["email"].lower(), password=attrs["password"])
-        if user is None:
-            raise NotAuthenticated("The e-mail address or the password is wrong.", code="invalid_credentials")
-        update_last_login(type(user), user)
-        return _tokens_for(RefreshToken.for_user(user))
-
-
-class TokenRefreshSerializer(serializers.Serializer[User]):
-    """A refresh token in; a new pair out."""
-
+    access = serializers.CharField()
     refresh = serializers.CharField()
-    access = serializers.CharField(read_only=True)
-
-    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        try:
-            old = RefreshToken(attrs["refresh"])
-            user = User.objects.filter(pk=UUID(str(old["user_id"])), is_active=True).first()
-        except (TokenError, KeyError, ValueError):
-            user = None
-        if user is None:
-            raise NotAuthenticated("The refresh token is wrong or has expired.", code="invalid_token")
-        return _tokens_for(RefreshToken.for_user(user))
 
 
-def _tokens_for(refresh: RefreshToken) -> dict[str, str]:
-    return {"access": str(refresh.access_token), "refresh": str(refresh)}
+class RefreshTokenSerializer(serializers.Serializer[User]):
+    refresh = serializers.CharField(max_length=4096)
+
+
+class SignOutSerializer(serializers.Serializer[User]):
+    refresh = serializers.CharField(
+        max_length=4096, required=False, help_text="Of the session to end. Without it, the one that asks ends."
+    )
+
+
+class ChangePasswordSerializer(serializers.Serializer[User]):
+    current_password = serializers.CharField(max_length=1024, trim_whitespace=False)
+    new_password = serializers.CharField(max_length=1024, trim_whitespace=False)
+    revoke_api_keys = serializers.BooleanField(default=False)
+
+
+class SessionSerializer(serializers.ModelSerializer[Session]):
+    is_current = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Session
+        fields = ("id", "device", "ip", "user_agent", "is_current", "created_at", "last_seen_at", "expires_at")
+
+    def get_is_current(self, session: Session) -> bool:
+        return bool(session.pk == self.context["request"].user.session_id)
+
+
+class PreferenceSerializer(serializers.ModelSerializer[UserPreference]):
+    preferred_model = serializers.CharField(
+        source="user.preferred_model", max_length=100, allow_blank=True, help_text="Called when a chat call names none."
+    )
+    settings = serializers.DictField(required=False)
+
+    class Meta:
+        model = UserPreference
+        fields = (
+            *("preferred_model", "language", "timezone", "theme", "email_notifications", "settings"),
+            "updated_at",
+        )
 
 
 class ApiKeySerializer(serializers.ModelSerializer[ApiKey]):
@@ -97,9 +107,13 @@ class ApiKeySerializer(serializers.ModelSerializer[ApiKey]):
             "is_active",
             "last_used_at",
             "expires_at",
+            "previous_expires_at",
             "created_at",
         )
-        read_only_fields = ("id", "prefix", "is_active", "last_used_at", "created_at")
+        read_only_fields = ("id", "prefix", "is_active", "last_used_at", "previous_expires_at", "created_at")
+        extra_kwargs: ClassVar[dict[str, dict[str, Any]]] = {
+            "previous_expires_at": {"help_text": "Until then the text before the last rotation is good, too."}
+        }
 
     def get_prefix(self, key: ApiKey) -> str:
         return f"msk_{key.prefix}"
@@ -110,3 +124,29 @@ class NewApiKeySerializer(ApiKeySerializer):
 
     class Meta(ApiKeySerializer.Meta):
         fields = (*ApiKeySerializer.Meta.fields, "key")
+
+
+class RotationSerializer(serializers.Serializer[ApiKey]):
+    overlap_seconds = serializers.IntegerField(
+        default=3600,
+        min_value=0,
+        max_value=int(MAX_OVERLAP.total_seconds()),
+        help_text="How long the old text stays good.",
+    )
+
+
+class ChannelIdentitySerializer(serializers.ModelSerializer[ChannelIdentity]):
+    class Meta:
+        model = ChannelIdentity
+        fields = ("id", "channel_type", "channel_user_id", "username", "created_at")
+
+
+class LinkCodeSerializer(serializers.Serializer[ChannelIdentity]):
+    """Without `code`, one is made; with one, the caller becomes one person with whoever made it."""
+
+    code = serializers.CharField(max_length=40, required=False, write_only=True)
+
+
+class NewLinkCodeSerializer(serializers.Serializer[ChannelIdentity]):
+    code = serializers.CharField()
+    expires_at = serializers.DateTimeField()

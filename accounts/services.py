@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import re
 import secrets
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
+from zoneinfo import available_timezones
 
+import orjson
 from django.contrib.auth import password_validation
 from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from accounts import audit
-from accounts.caller import KEY_MARK, Caller, drop_snapshots, hash_key
-from accounts.exceptions import Conflict, InvalidInput, NotFound
-from accounts.models import ApiKey, User
-from accounts.scopes import default_scopes
+from accounts import audit, sessions
+from accounts.caller import Caller
+from accounts.credentials import KEY_MARK, hash_key
+from accounts.exceptions import Conflict, InvalidInput, NotAllowed, NotFound
+from accounts.models import ApiKey, Session, User, UserPreference
+from accounts.scopes import Scope, default_scopes
+from accounts.snapshots import drop_snapshots, of_key
 
 EDITABLE = frozenset({"email", "full_name", "username", "preferred_model", "metadata"})
 RIGHTS = frozenset({"is_verified", "is_staff", "is_superuser"})
+MAX_OVERLAP = timedelta(days=30)
+EMAIL_LENGTH = 254
+SETTINGS_BYTES = 16 * 1024
+LANGUAGE_TAG = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,4}")
 
 
 def register_user(
@@ -29,21 +39,42 @@ def register_user(
     full_name: str = "",
     by: Caller | User | None = None,
     ip: str | None = None,
+    user_agent: str = "",
     **flags: bool,
 ) -> User:
     """Create a user; `Conflict` if the address is taken, `InvalidInput` if the password is too weak.
 
     `flags` are `is_staff`, `is_superuser` and `is_verified`.
     """
-    email = email.strip().lower()
+    email = normalized_email(email)
     check_password_strength(password, User(email=email, full_name=full_name))
     try:
         with transaction.atomic():
             user = User.objects.create_user(email, password, full_name=full_name, **flags)
-            audit.record("user.registered", by=by or user, target=user, ip=ip)
+            audit.record("user.registered", by=by or user, target=user, ip=ip, user_agent=user_agent)
     except IntegrityError:
         raise Conflict("This e-mail address is taken.", code="email_taken", param="email") from None
     return user
+
+
+def normalized_email(email: str) -> str:
+    """The address in the one way it is kept; `InvalidInput` unless it is one.
+
+    Letters beyond ASCII are refused: with them, two addresses that look the same may be two people's.
+    """
+    email = email.strip().lower()
+    try:
+        validate_email(email)
+    except ValidationError:
+        raise InvalidInput("This is not an e-mail address.", code="invalid_email", param="email") from None
+    if not email.isascii() or len(email) > EMAIL_LENGTH:
+        raise InvalidInput(
+            f"An e-mail address has at most {EMAIL_LENGTH} characters, all of them ASCII; a domain with other letters "
+            "is written in its xn-- form.",
+            code="invalid_email",
+            param="email",
+        )
+    return email
 
 
 def check_password_strength(password: str, user: User) -> None:
@@ -64,7 +95,7 @@ def update_user(*, user_id: UUID, by: Caller | User, **changes: Any) -> User:
         with transaction.atomic():
             user = _locked(user_id)
             if "email" in changes:
-                changes["email"] = changes["email"].strip().lower()
+                changes["email"] = normalized_email(changes["email"]) if changes["email"] else None
                 user.is_verified = user.is_verified and changes["email"] == user.email
             for name, value in changes.items():
                 setattr(user, name, value)
@@ -96,16 +127,47 @@ def administer_user(*, user_id: UUID, by: Caller | User, **changes: Any) -> None
             set_user_active(user=user, is_active=changes["is_active"], by=by)
 
 
-def set_password(*, user_id: UUID, password: str, by: Caller | User) -> None:
-    """Give a user a new password, which ends their sessions in the admin; `InvalidInput` if it is too weak."""
+def set_password(
+    *,
+    user_id: UUID,
+    password: str,
+    by: Caller | User,
+    keep_session: UUID | None = None,
+    revoke_api_keys: bool = False,
+) -> None:
+    """Give a user a new password, which ends all of their sessions but `keep_session`, also those in the admin.
+
+    With `revoke_api_keys` their keys end, too. `InvalidInput` if the password is too weak.
+    """
     with transaction.atomic():
         user = User.objects.select_for_update(no_key=True).get(pk=user_id)
         check_password_strength(password, user)
         user.set_password(password)
         user.password_changed_at = timezone.now()
         user.save(update_fields=["password", "password_changed_at", "updated_at"])
+        ended = sessions.revoke_sessions(
+            user_id=user_id, reason=Session.Reason.PASSWORD_CHANGED, by=by, keep=keep_session
+        )
+        keys = ApiKey.objects.filter(user_id=user_id, is_active=True).update(is_active=False) if revoke_api_keys else 0
         drop_snapshots(user_id)
-        audit.record("user.password_changed", by=by, target=user)
+        audit.record("user.password_changed", by=by, target=user, sessions_ended=ended, keys_revoked=keys)
+
+
+def change_password(*, caller: Caller, current_password: str, new_password: str, revoke_api_keys: bool = False) -> None:
+    """Change the caller's own password; every session but the one that asks ends.
+
+    `InvalidInput` if the current password is wrong or the new one too weak.
+    """
+    user = User.objects.get(pk=caller.user_id)
+    if not user.check_password(current_password):
+        raise InvalidInput("The current password is wrong.", code="wrong_password", param="current_password")
+    set_password(
+        user_id=user.pk,
+        password=new_password,
+        by=caller,
+        keep_session=caller.session_id,
+        revoke_api_keys=revoke_api_keys,
+    )
 
 
 def set_user_active(*, user: User, is_active: bool, by: Caller | User) -> None:
@@ -136,24 +198,81 @@ def _locked(user_id: UUID) -> User:
 def create_api_key(
     *, user_id: UUID, name: str, by: Caller | User, scopes: list[str] | None = None, expires_at: datetime | None = None
 ) -> tuple[ApiKey, str]:
-    """Make a key and return its row and its text; the text can never be had again."""
+    """Make a key and return its row and its text; the text can never be had again.
+
+    Without `scopes` it gets `scopes.DEFAULT_SCOPES`. `InvalidInput` if a value makes no sense, `NotAllowed` if `by`
+    may not give a scope.
+    """
     if not name.strip():
         raise InvalidInput("A key needs a name.", code="required", param="name")
     if expires_at is not None and expires_at <= timezone.now():
         raise InvalidInput("The expiry lies in the past.", param="expires_at")
-    prefix = secrets.token_hex(6)
-    raw = f"{KEY_MARK}{prefix}_{secrets.token_urlsafe(32).replace('-', 'x').replace('_', 'y')}"
+    scopes = default_scopes() if scopes is None else sorted(set(scopes))
+    check_scopes(scopes, by=by)
+    prefix, raw = _new_key_text()
     with transaction.atomic():
         key = ApiKey.objects.create(
             user_id=user_id,
             name=name.strip(),
             prefix=prefix,
             key_hash=hash_key(raw),
-            scopes=scopes or default_scopes(),
+            scopes=scopes,
             expires_at=expires_at,
         )
-        audit.record("api_key.created", by=by, target=key, name=key.name)
+        audit.record("api_key.created", by=by, target=key, name=key.name, scopes=scopes)
     return key, raw
+
+
+def check_scopes(scopes: list[str], *, by: Caller | User) -> None:
+    """`InvalidInput` if the scopes are none or unknown; `NotAllowed` if `by` may not give them.
+
+    A key gives no more than it has. Acting for others is for operators to give: with it one is everybody.
+    """
+    if not scopes:
+        raise InvalidInput("A key needs at least one scope.", code="required", param="scopes")
+    if unknown := set(scopes) - set(Scope.values):
+        raise InvalidInput(f"There is no scope {min(unknown)!r}.", param="scopes")
+    if isinstance(by, Caller) and (more := [scope for scope in scopes if not by.has_scope(scope)]):
+        raise NotAllowed(f"A key cannot give the scope {more[0]}, which it does not have.", code="scope_required")
+    if Scope.ACT_AS in scopes and not by.has_perm("accounts.add_apikey"):
+        raise NotAllowed("Only operators can give the scope act-as.", code="permission_denied", param="scopes")
+
+
+def rotate_api_key(
+    *, key_id: UUID, by: Caller | User, user_id: UUID | None = None, overlap: timedelta = timedelta(hours=1)
+) -> tuple[ApiKey, str]:
+    """Give a key a new text; the one before stays good for `overlap`, and one before that ends now.
+
+    Name, scopes, budgets and history stay. With `user_id`, only if the key is that user's, else `NotFound`;
+    `Conflict` if it was revoked or has expired.
+    """
+    if not timedelta(0) <= overlap <= MAX_OVERLAP:
+        raise InvalidInput(
+            f"The overlap must be 0 to {int(MAX_OVERLAP.total_seconds())} seconds.", param="overlap_seconds"
+        )
+    prefix, raw = _new_key_text()
+    with transaction.atomic():
+        keys = ApiKey.objects.select_for_update(no_key=True).filter(pk=key_id)
+        key = (keys if user_id is None else keys.filter(user_id=user_id)).first()
+        if key is None:
+            raise NotFound("No such API key.")
+        now = timezone.now()
+        if not key.is_active or (key.expires_at is not None and key.expires_at <= now):
+            raise Conflict("The key is revoked or has expired.", code="api_key_ended")
+        forgotten = [of_key(old) for old in (key.previous_prefix,) if old]
+        key.previous_prefix, key.previous_key_hash = key.prefix, key.key_hash
+        key.previous_expires_at = now + overlap
+        key.prefix, key.key_hash = prefix, hash_key(raw)
+        key.save(update_fields=["prefix", "key_hash", "previous_prefix", "previous_key_hash", "previous_expires_at"])
+        drop_snapshots(key.user_id, also=forgotten)
+        audit.record("api_key.rotated", by=by, target=key, name=key.name, overlap_seconds=int(overlap.total_seconds()))
+    return key, raw
+
+
+def _new_key_text() -> tuple[str, str]:
+    """The visible prefix of a new key, and the whole of it."""
+    prefix = secrets.token_hex(6)
+    return prefix, f"{KEY_MARK}{prefix}_{secrets.token_urlsafe(32).replace('-', 'x').replace('_', 'y')}"
 
 
 def revoke_api_key(*, key_id: UUID, by: Caller | User, user_id: UUID | None = None) -> ApiKey:
@@ -170,3 +289,26 @@ def revoke_api_key(*, key_id: UUID, by: Caller | User, user_id: UUID | None = No
             drop_snapshots(key.user_id)
             audit.record("api_key.revoked", by=by, target=key, name=key.name)
     return key
+
+
+def preferences_of(*, user_id: UUID) -> UserPreference:
+    """A user's preferences; those of a user who never chose any are not in the database."""
+    found = UserPreference.objects.select_related("user").filter(user_id=user_id).first()
+    return found or UserPreference(user=User.objects.get(pk=user_id))
+
+
+def update_preferences(*, user_id: UUID, by: Caller | User, **changes: Any) -> UserPreference:
+    """Change a user's preferences, and `preferred_model`, which is the user's own; `InvalidInput` if senseless."""
+    if "timezone" in changes and changes["timezone"] not in available_timezones():
+        raise InvalidInput("There is no such time zone.", param="timezone")
+    if "language" in changes and not LANGUAGE_TAG.fullmatch(changes["language"]):
+        raise InvalidInput("A language is a tag such as en or pt-BR.", param="language")
+    if len(orjson.dumps(changes.get("settings", {}))) > SETTINGS_BYTES:
+        raise InvalidInput(f"The settings take more than {SETTINGS_BYTES} bytes.", param="settings", code="too_long")
+    with transaction.atomic():
+        if "preferred_model" in changes:
+            update_user(user_id=user_id, by=by, preferred_model=changes.pop("preferred_model"))
+        if changes:
+            UserPreference.objects.update_or_create(user_id=user_id, defaults=changes)
+            audit.record("user.preferences_changed", by=by, target=_locked(user_id), fields=sorted(changes))
+    return preferences_of(user_id=user_id)

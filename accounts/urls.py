@@ -1,9 +1,13 @@
-from accounts import views
+from accounts import session_views, views
 from accounts.routers import OptionalSlashRouter
 
 router = OptionalSlashRouter()
 router.register("users/me/api-keys", views.ApiKeyViewSet, basename="api-key")
-router.register("users", views.UserViewSet, basename="user")
-router.register("auth/token", views.TokenViewSet, basename="token")
+router.register("users/me/sessions", session_views.SessionViewSet, basename="session")
+router.register("users", views.RegistrationViewSet, basename="registration")
+router.register("users", views.MeViewSet, basename="user")
+router.register("auth/token", session_views.TokenViewSet, basename="token")
+router.register("auth", session_views.SignOutViewSet, basename="sign-out")
+router.register("auth", session_views.SignOutEverywhereViewSet, basename="sign-out-everywhere")
 
 urlpatterns = router.urls

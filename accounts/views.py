@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, cast
 from uuid import UUID
 
@@ -10,22 +11,24 @@ from django_ratelimit.decorators import ratelimit
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, status, viewsets
 from rest_framework.decorators import action
-from rest_framework.permissions import AllowAny, BasePermission, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.serializers import Serializer
 
 from accounts import services
-from accounts.authentication import client_ip
+from accounts.authentication import client_ip, user_agent
 from accounts.caller import Caller
 from accounts.exceptions import NotFound
 from accounts.ids import UUID_PATTERN
 from accounts.models import ApiKey, User
+from accounts.scopes import Scope
 from accounts.serializers import (
     ApiKeySerializer,
+    ChangePasswordSerializer,
     NewApiKeySerializer,
+    PreferenceSerializer,
     RegistrationSerializer,
-    TokenPairSerializer,
-    TokenRefreshSerializer,
+    RotationSerializer,
     UserSerializer,
 )
 
@@ -34,34 +37,36 @@ def registration_rate(_group: str, _request: object) -> str:
     return str(settings.RATELIMIT_REGISTRATION)
 
 
-def token_rate(_group: str, _request: object) -> str:
+def password_rate(_group: str, _request: object) -> str:
     return str(settings.RATELIMIT_TOKEN)
 
 
-class UserViewSet(viewsets.GenericViewSet[User]):
-    """Registration, and the caller's own account under `me`."""
+class RegistrationViewSet(viewsets.GenericViewSet[User]):
+    """Registration, open to everyone."""
 
+    scope = None
     serializer_class = UserSerializer
     queryset = User.objects.none()
-
-    def get_permissions(self) -> list[BasePermission]:
-        return [AllowAny()] if self.action == "create" else [IsAuthenticated()]
 
     @extend_schema(request=RegistrationSerializer, responses={201: UserSerializer})
     @method_decorator(ratelimit(key="ip", rate=registration_rate, method="POST"))
     def create(self, request: Request) -> Response:
-        body = RegistrationSerializer(data=request.data)
-        body.is_valid(raise_exception=True)
-        user = services.register_user(**body.validated_data, ip=client_ip(request._request))
+        body = valid(RegistrationSerializer, request)
+        user = services.register_user(**body, ip=client_ip(request._request), user_agent=user_agent(request._request))
         return Response(UserSerializer(user).data, status=status.HTTP_201_CREATED)
+
+
+class MeViewSet(viewsets.GenericViewSet[User]):
+    """The caller's own account."""
+
+    scope = Scope.ADMIN
+    serializer_class = UserSerializer
+    queryset = User.objects.none()
 
     @extend_schema(responses=UserSerializer)
     @action(detail=False, methods=["get"])
     def me(self, request: Request) -> Response:
-        user = User.objects.filter(pk=caller_of(request).user_id).first()
-        if user is None:
-            raise NotFound("No such user.")
-        return Response(UserSerializer(user).data)
+        return Response(UserSerializer(_own_user(request)).data)
 
     @me.mapping.put
     @me.mapping.patch
@@ -80,10 +85,35 @@ class UserViewSet(viewsets.GenericViewSet[User]):
         services.close_account(user_id=caller.user_id, by=caller)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
+    @extend_schema(request=ChangePasswordSerializer, responses={204: None})
+    @action(detail=False, methods=["post"], url_path="me/change-password")
+    @method_decorator(ratelimit(key="ip", rate=password_rate, method="POST"))
+    def change_password(self, request: Request) -> Response:
+        """All sessions but the one that asks end; with `revoke_api_keys` the keys do, too."""
+        services.change_password(caller=caller_of(request), **valid(ChangePasswordSerializer, request))
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+    @extend_schema(responses=PreferenceSerializer)
+    @action(detail=False, methods=["get"], url_path="me/preferences")
+    def preferences(self, request: Request) -> Response:
+        return Response(PreferenceSerializer(services.preferences_of(user_id=caller_of(request).user_id)).data)
+
+    @preferences.mapping.patch
+    @extend_schema(request=PreferenceSerializer, responses=PreferenceSerializer)
+    def update_preferences(self, request: Request) -> Response:
+        caller = caller_of(request)
+        body = PreferenceSerializer(data=request.data, partial=True)
+        body.is_valid(raise_exception=True)
+        changes = dict(body.validated_data)
+        changes |= changes.pop("user", {})
+        changed = services.update_preferences(user_id=caller.user_id, by=caller, **changes)
+        return Response(PreferenceSerializer(changed).data)
+
 
 class ApiKeyViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[ApiKey]):
     """The caller's API keys. `POST` answers the whole key, once; `DELETE` revokes."""
 
+    scope = Scope.ADMIN
     serializer_class = ApiKeySerializer
     queryset = ApiKey.objects.none()
     lookup_value_regex = UUID_PATTERN
@@ -94,11 +124,8 @@ class ApiKeyViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.G
     @extend_schema(request=ApiKeySerializer, responses={201: NewApiKeySerializer})
     def create(self, request: Request) -> Response:
         caller = caller_of(request)
-        body = ApiKeySerializer(data=request.data)
-        body.is_valid(raise_exception=True)
-        key, raw = services.create_api_key(user_id=caller.user_id, by=caller, **body.validated_data)
-        answer: dict[str, Any] = {**ApiKeySerializer(key).data, "key": raw}
-        return Response(answer, status=status.HTTP_201_CREATED)
+        key, raw = services.create_api_key(user_id=caller.user_id, by=caller, **valid(ApiKeySerializer, request))
+        return self._show_once(key, raw, status.HTTP_201_CREATED)
 
     @extend_schema(responses={204: None})
     def destroy(self, request: Request, pk: UUID) -> Response:
@@ -106,30 +133,36 @@ class ApiKeyViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.G
         services.revoke_api_key(key_id=pk, user_id=caller.user_id, by=caller)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
+    @extend_schema(request=RotationSerializer, responses=NewApiKeySerializer)
+    @action(detail=True, methods=["post"])
+    def rotate(self, request: Request, pk: UUID) -> Response:
+        """A new text for the same key. The old one stays good for `overlap_seconds`."""
+        caller = caller_of(request)
+        overlap = valid(RotationSerializer, request)["overlap_seconds"]
+        key, raw = services.rotate_api_key(
+            key_id=pk, user_id=caller.user_id, by=caller, overlap=timedelta(seconds=overlap)
+        )
+        return self._show_once(key, raw, status.HTTP_200_OK)
 
-class TokenViewSet(viewsets.GenericViewSet[User]):
-    """Access and refresh tokens for people."""
-
-    permission_classes = (AllowAny,)
-    authentication_classes = ()
-    queryset = User.objects.none()
-    serializer_class = TokenPairSerializer
-
-    @extend_schema(request=TokenPairSerializer, responses={200: TokenPairSerializer})
-    @method_decorator(ratelimit(key="ip", rate=token_rate, method="POST"))
-    def create(self, request: Request) -> Response:
-        body = TokenPairSerializer(data=request.data, context={"request": request})
-        body.is_valid(raise_exception=True)
-        return Response(body.validated_data)
-
-    @extend_schema(request=TokenRefreshSerializer, responses={200: TokenPairSerializer})
-    @action(detail=False, methods=["post"])
-    def refresh(self, request: Request) -> Response:
-        body = TokenRefreshSerializer(data=request.data)
-        body.is_valid(raise_exception=True)
-        return Response(body.validated_data)
+    def _show_once(self, key: ApiKey, raw: str, status_code: int) -> Response:
+        answer: dict[str, Any] = {**ApiKeySerializer(key).data, "key": raw}
+        return Response(answer, status=status_code)
 
 
 def caller_of(request: Request) -> Caller:
     """The authenticated caller; views that use it require authentication."""
     return cast("Caller", request.user)
+
+
+def valid(serializer_class: type[Serializer[Any]], request: Request) -> dict[str, Any]:
+    """The body as the serializer reads it; a `ValidationError` names what is wrong with it."""
+    serializer = serializer_class(data=request.data)
+    serializer.is_valid(raise_exception=True)
+    return dict(serializer.validated_data)
+
+
+def _own_user(request: Request) -> User:
+    user = User.objects.filter(pk=caller_of(request).user_id).first()
+    if user is None:
+        raise NotFound("No such user.")
+    return user

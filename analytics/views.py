@@ -4,8 +4,8 @@ from typing import ClassVar
 
 from rest_framework import mixins, viewsets
 from rest_framework.pagination import CursorPagination
-from rest_framework.permissions import IsAdminUser
 
+from accounts.scopes import Scope
 from analytics.models import DailyStat
 from analytics.serializers import DailyStatSerializer
 
@@ -18,7 +18,8 @@ class ByDayPagination(CursorPagination):
 class DailyStatViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[DailyStat]):
     """Calls, errors, tokens and cost a day and model. For staff."""
 
-    permission_classes = (IsAdminUser,)
+    scope = Scope.ADMIN
+    permission_required = "analytics.view_dailystat"
     serializer_class = DailyStatSerializer
     pagination_class = ByDayPagination
     queryset = DailyStat.objects.all()

@@ -7,7 +7,7 @@ import secrets
 from django.db import transaction
 
 from accounts import services as accounts
-from accounts.caller import hash_key
+from accounts.credentials import hash_key
 from accounts.exceptions import NotAuthenticated
 from accounts.models import ApiKey, User
 from inference.models import Model, Provider

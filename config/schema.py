@@ -1,12 +1,36 @@
-"""Puts the OpenAI-compatible surface into the API schema: its views are not DRF's, so nothing finds them there."""
+"""What the API schema says beyond what DRF's views tell by themselves: scopes, and the OpenAI-compatible surface."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from drf_spectacular.openapi import AutoSchema
+
+from accounts.scopes import Scope
+
 Schema = dict[str, Any]
 
 ANYTHING: Schema = {"type": "object", "additionalProperties": True}
+
+
+class ScopedSchema(AutoSchema):
+    """Says of each operation which scope a key needs for it, and which need no credential."""
+
+    def get_auth(self) -> list[dict[str, Any]]:
+        auths: list[dict[str, Any]] = super().get_auth()
+        return [*auths, {}] if self._scope() is None and {} not in auths else auths
+
+    def get_description(self) -> str:  # type: ignore[override]
+        described: str = super().get_description() or ""
+        scope = self._scope()
+        if scope is None:
+            return described
+        is_read = self.method == "GET" and scope is not Scope.READ and getattr(self.view, "read_suffices", True)
+        needed = f"`{scope}` or `read`" if is_read else f"`{scope}`"
+        return f"{described}\n\nAn API key needs the scope {needed}.".strip()
+
+    def _scope(self) -> Scope | None:
+        return getattr(self.view, "scope")  # noqa: B009 - views of DRF have none
 
 
 def add_openai_surface(result: Schema, generator: object, request: object, public: bool) -> Schema:

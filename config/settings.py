@@ -280,13 +280,16 @@ RATELIMIT_USE_CACHE = "ratelimit"
 # What cannot be counted is let in: without Redis nobody could sign in any more.
 RATELIMIT_FAIL_OPEN = True
 
+ACCESS_TOKEN_LIFETIME = timedelta(hours=env_int("JWT_EXPIRE_HOURS", 1))
 SIMPLE_JWT = {
     "SIGNING_KEY": JWT_SECRET_KEY,
     "ALGORITHM": "HS256",
-    "ACCESS_TOKEN_LIFETIME": timedelta(hours=env_int("JWT_EXPIRE_HOURS", 1)),
+    "ACCESS_TOKEN_LIFETIME": ACCESS_TOKEN_LIFETIME,
     "REFRESH_TOKEN_LIFETIME": timedelta(days=env_int("JWT_REFRESH_DAYS", 14)),
     "USER_ID_FIELD": "id",
-    "UPDATE_LAST_LOGIN": False,
+    # So that a token of another service that shares the secret is worth nothing here.
+    "AUDIENCE": "mainstay",
+    "ISSUER": "mainstay",
 }
 
 # The road --------------------------------------------------------------------------------------------------------
@@ -310,12 +313,12 @@ FILE_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.authentication.CallerAuthentication"],
-    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_PERMISSION_CLASSES": ["accounts.permissions.ScopePermission"],
     "DEFAULT_RENDERER_CLASSES": ["drf_orjson_renderer.renderers.ORJSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["config.parsers.StrictJSONParser"],
     "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
     "DEFAULT_PAGINATION_CLASS": "config.pagination.NewestFirstPagination",
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "config.schema.ScopedSchema",
     "EXCEPTION_HANDLER": "config.errors.exception_handler",
     "UNAUTHENTICATED_USER": None,
     "DEFAULT_METADATA_CLASS": None,

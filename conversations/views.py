@@ -15,6 +15,7 @@ from rest_framework.serializers import BaseSerializer
 
 from accounts.authentication import require_caller
 from accounts.ids import UUID_PATTERN
+from accounts.scopes import Scope
 from accounts.views import caller_of
 from conversations import services
 from conversations.models import Conversation, Message
@@ -25,7 +26,7 @@ from inference.payloads import parse_object
 from inference.views import json_response, openai_view
 
 
-@openai_view("POST")
+@openai_view("POST", Scope.INFERENCE)
 async def chat_completions(request: HttpRequest) -> HttpResponseBase:
     exchange = await begin(lambda: _open_chat(request))
     if not exchange.call.is_stream:
@@ -47,6 +48,7 @@ def _open_chat(request: HttpRequest) -> Turn:
 class ConversationViewSet(viewsets.ModelViewSet[Conversation]):
     """The caller's conversations. A chat call is kept in one by `metadata.conversation_id`."""
 
+    scope = Scope.CONVERSATIONS
     serializer_class = ConversationSerializer
     queryset = Conversation.objects.none()
     filterset_fields = ("channel", "is_active")

@@ -93,6 +93,9 @@ def open_call(*, caller: Caller, kind: Resource, payload: dict[str, Any]) -> Cal
     Raises `ModelNotFound`, `QuotaExceeded`, `InvalidInput`; then nothing has been written.
     """
     name = payload.get("model")
+    if name is None and kind == Resource.LLM and caller.preferred_model:
+        name = caller.preferred_model
+        payload = payload | {"model": name}
     if not isinstance(name, str) or not name:
         raise InvalidInput("Name a model.", code="required", param="model")
     routes = routes_for(name, kind)

@@ -15,6 +15,7 @@ from rest_framework import mixins, viewsets
 from accounts.authentication import require_caller
 from accounts.exceptions import InvalidInput
 from accounts.ids import UUID_PATTERN
+from accounts.scopes import Scope
 from accounts.views import caller_of
 from inference import services
 from inference.background import in_thread
@@ -31,8 +32,11 @@ from quotas.meters import Resource
 AsyncView = Callable[..., Coroutine[Any, Any, HttpResponseBase]]
 
 
-def openai_view(method: str) -> Callable[[AsyncView], AsyncView]:
-    """An asynchronous view of the OpenAI surface: one method, no cookies, so no CSRF."""
+def openai_view(method: str, scope: Scope) -> Callable[[AsyncView], AsyncView]:
+    """An asynchronous view of the OpenAI surface: one method, no cookies, so no CSRF.
+
+    `require_caller` holds keys to the scope.
+    """
 
     def decorate(view: AsyncView) -> AsyncView:
         @csrf_exempt
@@ -42,6 +46,7 @@ def openai_view(method: str) -> Callable[[AsyncView], AsyncView]:
                 return HttpResponseNotAllowed([method])
             return await view(request, **arguments)
 
+        wrapped.scope = scope  # type: ignore[attr-defined]
         return wrapped
 
     return decorate
@@ -61,7 +66,7 @@ class Plain:
         services.settle(self.call)
 
 
-@openai_view("POST")
+@openai_view("POST", Scope.INFERENCE)
 async def embeddings(request: HttpRequest) -> HttpResponse:
     exchange = await begin(lambda: _open_embeddings(request))
     encoding = exchange.call.payload.get("encoding_format") or "float"
@@ -88,12 +93,12 @@ def check_embedding_input(payload: dict[str, Any]) -> None:
         raise InvalidInput("`encoding_format` must be float or base64.", param="encoding_format")
 
 
-@openai_view("GET")
+@openai_view("GET", Scope.INFERENCE)
 async def models(request: HttpRequest) -> HttpResponse:
     return json_response({"object": "list", "data": await in_thread(lambda: _models(request))})
 
 
-@openai_view("GET")
+@openai_view("GET", Scope.INFERENCE)
 async def model(request: HttpRequest, name: str) -> HttpResponse:
     found = await in_thread(lambda: _models(request, name=name))
     if not found:
@@ -113,6 +118,7 @@ def _models(request: HttpRequest, **only: str) -> list[dict[str, Any]]:
 class RequestViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Request]):
     """The caller's request history, newest first."""
 
+    scope = Scope.READ
     serializer_class = RequestSerializer
     queryset = Request.objects.none()
     filterset_class = RequestFilter

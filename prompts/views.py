@@ -7,6 +7,7 @@ from rest_framework import viewsets
 from rest_framework.serializers import BaseSerializer
 
 from accounts.ids import UUID_PATTERN
+from accounts.scopes import Scope
 from accounts.views import caller_of
 from prompts.models import SavedPrompt
 from prompts.serializers import SavedPromptSerializer
@@ -15,6 +16,7 @@ from prompts.serializers import SavedPromptSerializer
 class SavedPromptViewSet(viewsets.ModelViewSet[SavedPrompt]):
     """The caller's saved prompts."""
 
+    scope = Scope.PROMPTS
     serializer_class = SavedPromptSerializer
     queryset = SavedPrompt.objects.none()
     filterset_fields = ("is_favourite",)

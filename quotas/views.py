@@ -8,11 +8,11 @@ from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, serializers, status, viewsets
 from rest_framework.decorators import action
-from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.ids import UUID_PATTERN
+from accounts.scopes import Scope
 from accounts.views import caller_of
 from quotas import services
 from quotas.models import Plan, Quota, Reservation
@@ -30,7 +30,7 @@ from quotas.serializers import (
 class PlanViewSet(viewsets.ReadOnlyModelViewSet[Plan]):
     """The plans on offer. Open to everyone."""
 
-    permission_classes = (AllowAny,)
+    scope = None
     serializer_class = PlanSerializer
     queryset = Plan.objects.filter(is_active=True).prefetch_related("limits")
     lookup_field = "slug"
@@ -41,6 +41,7 @@ class PlanViewSet(viewsets.ReadOnlyModelViewSet[Plan]):
 class MyQuotaViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Quota]):
     """What the caller may use, has used, and has held by running calls."""
 
+    scope = Scope.READ
     serializer_class = QuotaSerializer
     queryset = Quota.objects.none()
     pagination_class = None
@@ -54,6 +55,7 @@ class MyQuotaViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Quota]):
 class QuotaViewSet(viewsets.GenericViewSet[Quota]):
     """Asking and charging in one shot."""
 
+    scope = Scope.INFERENCE
     queryset = Quota.objects.none()
     serializer_class = AmountsSerializer
 
@@ -85,6 +87,7 @@ class QuotaViewSet(viewsets.GenericViewSet[Quota]):
 class ReservationViewSet(mixins.RetrieveModelMixin, mixins.ListModelMixin, viewsets.GenericViewSet[Reservation]):
     """Holds that the caller makes for work that it runs itself: reserve, then confirm with the real amounts."""
 
+    scope = Scope.INFERENCE
     serializer_class = ReservationSerializer
     queryset = Reservation.objects.none()
     filterset_fields = ("status",)

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 from pytest_django.live_server_helper import LiveServer
 
-from accounts.caller import caller_for_key
+from accounts.credentials import caller_for_key
 from accounts.models import ApiKey, AuditEvent
 from accounts.tests.factories import PASSWORD
 from analytics.services import roll_up

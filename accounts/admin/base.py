@@ -36,6 +36,7 @@ def operator(request: HttpRequest) -> Caller:
         email=user.email or "",
         is_staff=True,
         is_superuser=user.is_superuser,
+        permissions=frozenset(user.get_all_permissions()),
         channel="admin",
         ip=client_ip(request),
         user_agent=user_agent(request),

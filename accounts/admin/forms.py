@@ -8,11 +8,16 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.utils import timezone
 from unfold.forms import AdminOwnPasswordChangeForm, BaseDialogForm
-from unfold.widgets import UnfoldAdminPasswordToggleWidget, UnfoldAdminTextInputWidget
+from unfold.widgets import (
+    UnfoldAdminCheckboxSelectMultipleWidget,
+    UnfoldAdminEmailInputWidget,
+    UnfoldAdminPasswordToggleWidget,
+)
 
 from accounts import services
 from accounts.exceptions import InvalidInput
 from accounts.models import ApiKey, User
+from accounts.scopes import Scope, default_scopes
 
 
 def password_field() -> forms.CharField:
@@ -25,18 +30,25 @@ def password_field() -> forms.CharField:
     )
 
 
-def clean_email(email: str) -> str:
-    return email.strip().lower()
+def clean_email(email: str | None) -> str | None:
+    """The address as services keep it; their refusal of one is shown at the field."""
+    if not email:
+        return None
+    try:
+        return services.normalized_email(email)
+    except InvalidInput as refusal:
+        raise ValidationError(str(refusal)) from None
 
 
 class NewUserForm(forms.ModelForm):  # type: ignore[type-arg]
+    email = forms.EmailField(max_length=services.EMAIL_LENGTH, widget=UnfoldAdminEmailInputWidget)
     password = password_field()
 
     class Meta:
         model = User
         fields: ClassVar = ["email", "full_name", "is_verified", "is_staff", "is_superuser"]
 
-    def clean_email(self) -> str:
+    def clean_email(self) -> str | None:
         return clean_email(self.cleaned_data["email"])
 
     def clean(self) -> dict[str, Any]:
@@ -58,7 +70,7 @@ class UserForm(forms.ModelForm):  # type: ignore[type-arg]
             *("is_active", "is_verified", "is_staff", "is_superuser", "groups"),
         ]
 
-    def clean_email(self) -> str:
+    def clean_email(self) -> str | None:
         return clean_email(self.cleaned_data["email"])
 
     def clean(self) -> dict[str, Any]:
@@ -90,14 +102,15 @@ class OwnPasswordForm(AdminOwnPasswordChangeForm):
 class ApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]
     # Set by the admin for each request.
     operator: ClassVar[User]
+    scopes = forms.MultipleChoiceField(
+        choices=Scope.choices, initial=default_scopes, widget=UnfoldAdminCheckboxSelectMultipleWidget
+    )
 
     class Meta:
         model = ApiKey
         fields: ClassVar = ["user", "name", "scopes", "expires_at"]
-        widgets: ClassVar = {"scopes": UnfoldAdminTextInputWidget}
         help_texts: ClassVar = {
             "name": "What it is for, so that it can be recognised later.",
-            "scopes": "Comma-separated, such as act-as. Kept with the key, and not enforced yet.",
         }
 
     def clean_user(self) -> User:

@@ -20,7 +20,7 @@ from accounts import services
 from accounts.admin.base import OperatorAdmin, operator
 from accounts.admin.display import label
 from accounts.admin.forms import ApiKeyForm
-from accounts.caller import KEY_MARK
+from accounts.credentials import KEY_MARK
 from accounts.models import ApiKey
 
 NEW_KEY = ("user", "name", "scopes", "expires_at")

@@ -5,10 +5,10 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group, Permission
 
 from accounts import services
-from accounts.caller import caller_for_key, caller_for_user
+from accounts.credentials import caller_for_key
 from accounts.exceptions import Conflict, NotAuthenticated
 from accounts.models import ApiKey, AuditEvent, User
-from accounts.tests.credentials import api_key
+from accounts.tests.credentials import access_token, api_key, caller_for_token
 from accounts.tests.factories import PASSWORD, UserFactory
 from tests.admin import act, messages, page, save
 
@@ -98,9 +98,9 @@ def test_saving_without_a_change_is_no_event(operator, alice):
 
 
 def test_who_is_shut_out_is_refused_at_once(operator, alice, committing):
-    raw = api_key(alice)
+    raw, token = api_key(alice), access_token(alice)
     caller_for_key(raw)
-    caller_for_user(alice.pk)
+    caller_for_token(token)
 
     with committing():
         save(operator, page(alice), is_active=None)
@@ -108,16 +108,17 @@ def test_who_is_shut_out_is_refused_at_once(operator, alice, committing):
     with pytest.raises(NotAuthenticated):
         caller_for_key(raw)
     with pytest.raises(NotAuthenticated):
-        caller_for_user(alice.pk)
+        caller_for_token(token)
 
 
 def test_a_changed_address_is_in_the_snapshot_at_once(operator, alice, committing):
-    caller_for_user(alice.pk)
+    raw = api_key(alice)
+    caller_for_key(raw)
 
     with committing():
         save(operator, page(alice), email="alice2@example.com")
 
-    assert caller_for_user(alice.pk).email == "alice2@example.com"
+    assert caller_for_key(raw).email == "alice2@example.com"
 
 
 def test_many_are_let_in_and_shut_out_in_one_go_but_never_oneself(operator, olga, alice, bob):
@@ -149,7 +150,8 @@ def test_a_password_is_changed_in_a_dialog(operator, alice, olga):
     assert alice.check_password(NEW_PASSWORD)
     assert alice.password_changed_at is not None
     (event,) = events("user.password_changed")
-    assert (event.actor_id, event.target_id, event.metadata) == (olga.pk, str(alice.pk), {})
+    assert (event.actor_id, event.target_id) == (olga.pk, str(alice.pk))
+    assert event.metadata == {"sessions_ended": 0, "keys_revoked": 0}
 
 
 def test_a_weak_password_is_refused_in_the_dialog(operator, alice):

@@ -7,9 +7,10 @@ from django.contrib.admin.models import LogEntry
 from django.utils import timezone
 
 from accounts import services
-from accounts.caller import caller_for_key, redis_client
+from accounts.credentials import caller_for_key
 from accounts.exceptions import NotAuthenticated
 from accounts.models import ApiKey, AuditEvent
+from accounts.snapshots import redis_client
 from accounts.tests.credentials import api_key
 from tests.admin import act, filled_form, messages, page, save
 
@@ -35,7 +36,7 @@ def make_key(client, owner, **fields):
 
 
 def test_a_key_is_shown_once_and_works(operator, alice, olga):
-    answer = make_key(operator, alice, scopes="act-as, read")
+    answer = make_key(operator, alice, scopes=["act-as", "read"])
 
     raw = answer.context["secret"]
     assert answer.status_code == 200
@@ -44,7 +45,7 @@ def test_a_key_is_shown_once_and_works(operator, alice, olga):
     caller = caller_for_key(raw)
     assert (caller.user_id, caller.scopes) == (alice.pk, frozenset({"act-as", "read"}))
     (event,) = events("api_key.created")
-    assert (event.actor_id, event.metadata) == (olga.pk, {"name": "Laptop"})
+    assert (event.actor_id, event.metadata) == (olga.pk, {"name": "Laptop", "scopes": ["act-as", "read"]})
 
 
 def test_the_secret_is_nowhere_after_that_page(operator, alice):

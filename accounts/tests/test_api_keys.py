@@ -59,11 +59,11 @@ def test_keys_are_long_and_never_the_same(alice):
 
 def test_a_key_may_have_scopes_and_an_end(api, alice):
     ends = timezone.now() + timedelta(days=1)
-    answer = api(alice).post(PATH, {"name": "bot", "scopes": ["act-as"], "expires_at": ends.isoformat()})
+    answer = api(alice).post(PATH, {"name": "bot", "scopes": ["read"], "expires_at": ends.isoformat()})
 
     assert answer.status_code == 201
     key = ApiKey.objects.get()
-    assert (key.scopes, key.expires_at) == (["act-as"], ends)
+    assert (key.scopes, key.expires_at) == (["read"], ends)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_making_a_key_is_audited_without_its_secret(api, alice):
 
     event = AuditEvent.objects.get(action="api_key.created")
     assert event.target_id == str(ApiKey.objects.get().pk)
-    assert event.metadata == {"name": "laptop"}
+    assert event.metadata == {"name": "laptop", "scopes": ["inference", "conversations", "prompts", "read"]}
     assert raw not in str(event.metadata)
 
 

@@ -8,12 +8,13 @@ import time_machine
 from django.test import RequestFactory
 from django.utils import timezone
 
-from accounts import caller, services
+from accounts import services, snapshots
 from accounts.authentication import authenticate
-from accounts.caller import caller_for_key, caller_for_user, redis_client
+from accounts.credentials import caller_for_key, caller_for_session
 from accounts.exceptions import NotAuthenticated
 from accounts.models import ApiKey, User
-from accounts.tests.credentials import access_token, api_key
+from accounts.snapshots import redis_client
+from accounts.tests.credentials import access_token, api_key, caller_for_token
 
 ME = "/api/v1/users/me"
 SURFACES = (ME, "/v1/models")
@@ -86,7 +87,7 @@ def test_no_credential_is_nobody():
 
 
 def test_the_caller_knows_everything_that_a_call_needs(alice):
-    raw = api_key(alice, scopes=["act-as"])
+    raw = api_key(alice, scopes=["read"])
     request = request_with(X_API_Key=raw)
     request.META["REMOTE_ADDR"] = "10.2.3.4"
 
@@ -94,7 +95,7 @@ def test_the_caller_knows_everything_that_a_call_needs(alice):
         found = authenticate(request)
         assert (found.user_id, found.email, found.is_staff) == (alice.pk, alice.email, False)
         assert found.api_key_id == ApiKey.objects.get().pk
-        assert (found.scopes, found.ip) == ({"act-as"}, "10.2.3.4")
+        assert (found.scopes, found.ip) == ({"read"}, "10.2.3.4")
 
 
 # Keys that may not pass ------------------------------------------------------------------------------------------
@@ -136,12 +137,12 @@ def test_a_key_of_a_deactivated_user_is_refused(api, alice):
     User.objects.update(is_active=False)
 
     assert_refused(api(raw).get(ME))
-    assert_refused(api(alice).get(ME), "invalid_token")
+    assert_refused(api(alice).get(ME), "session_ended")
 
 
-def test_a_token_of_somebody_who_never_was_is_refused(db):
+def test_a_token_of_a_session_that_never_was_is_refused(db):
     with pytest.raises(NotAuthenticated):
-        caller_for_user(uuid4())
+        caller_for_session(session_id=uuid4(), user_id=uuid4(), token_id="x")
 
 
 # The snapshot ----------------------------------------------------------------------------------------------------
@@ -163,7 +164,7 @@ def test_a_cold_call_is_cheap_and_an_unknown_key_costs_one_query(alice, django_a
 
     with django_assert_num_queries(3):
         authenticate(request_with(X_API_Key=raw))
-    with django_assert_num_queries(1):
+    with django_assert_num_queries(3):
         authenticate(request_with(Authorization=f"Bearer {token}"))
     with django_assert_num_queries(1), pytest.raises(NotAuthenticated):
         authenticate(request_with(X_API_Key="msk_" + "0" * 12 + "_" + "0" * 43))
@@ -189,7 +190,7 @@ def test_when_a_key_was_last_used_is_noted_once_for_each_snapshot(alice):
 def test_a_snapshot_ends_by_itself_and_holds_no_secret(alice, settings):
     raw = api_key(alice)
     caller_for_key(raw)
-    caller_for_user(alice.pk)
+    caller_for_token(access_token(alice))
 
     names = redis_client().keys("auth:*")
     assert len(names) == 2
@@ -224,13 +225,14 @@ def test_what_ends_access_ends_a_warm_key_at_once(alice, olga, change, django_ca
 
 @pytest.mark.parametrize("change", [deactivate, close])
 def test_what_ends_access_ends_a_warm_token_at_once(alice, olga, change, django_capture_on_commit_callbacks):
-    caller_for_user(alice.pk)
+    token = access_token(alice)
+    caller_for_token(token)
 
     with django_capture_on_commit_callbacks(execute=True):
         change(alice, olga)
 
     with pytest.raises(NotAuthenticated):
-        caller_for_user(alice.pk)
+        caller_for_token(token)
 
 
 def test_an_activated_user_is_let_in_again_at_once(alice, olga, django_capture_on_commit_callbacks):
@@ -246,23 +248,28 @@ def test_an_activated_user_is_let_in_again_at_once(alice, olga, django_capture_o
 
 
 def test_a_change_is_seen_at_once_by_key_and_token(alice, django_capture_on_commit_callbacks):
-    raw = api_key(alice)
+    raw, token = api_key(alice), access_token(alice)
     caller_for_key(raw)
-    caller_for_user(alice.pk)
+    caller_for_token(token)
 
     with django_capture_on_commit_callbacks(execute=True):
         services.update_user(user_id=alice.pk, by=alice, email="new@example.com")
 
-    assert caller_for_key(raw).email == caller_for_user(alice.pk).email == "new@example.com"
+    assert caller_for_key(raw).email == caller_for_token(token).email == "new@example.com"
 
 
 def test_a_change_that_is_rolled_back_drops_nothing(alice, django_capture_on_commit_callbacks):
-    caller_for_user(alice.pk)
+    raw = api_key(alice)
+    caller_for_key(raw)
     with django_capture_on_commit_callbacks() as callbacks:
         services.update_user(user_id=alice.pk, by=alice, full_name="Alice")
 
     assert len(callbacks) == 1
-    assert redis_client().exists(caller._user_name(alice.pk))
+    assert snapshots.read(name_of(raw)) != [None]
+
+
+def name_of(raw):
+    return snapshots.of_key(raw.split("_")[1])
 
 
 @pytest.mark.parametrize("change", [revoke, deactivate])
@@ -271,46 +278,51 @@ def test_a_reader_who_read_before_the_change_does_not_bring_a_key_back(
 ):
     raw = api_key(alice)
     caller_for_key(raw)
-    name = caller._key_name(raw.split("_")[1])
-    generation, old = caller._generation(alice.pk), caller._read(name)
+    generation, [old] = snapshots.generation_of(alice.pk), snapshots.read(name_of(raw))
 
     with django_capture_on_commit_callbacks(execute=True):
         change(alice, olga)
-    caller._store(name, old, generation=generation)
+    snapshots.store(name_of(raw), old, generation=generation)
 
-    assert caller._read(name) is None
+    assert snapshots.read(name_of(raw)) == [None]
     with pytest.raises(NotAuthenticated):
         caller_for_key(raw)
 
 
-def test_a_reader_who_read_before_the_change_does_not_bring_a_user_back(
+def test_a_reader_who_read_before_the_change_does_not_bring_a_session_back(
     alice, olga, django_capture_on_commit_callbacks
 ):
-    generation, old = caller._generation(alice.pk), caller._user_fields(alice)
+    token = access_token(alice)
+    session = caller_for_token(token).session_id
+    generation, old = snapshots.generation_of(alice.pk), snapshots.read_session(session, alice.pk)
 
     with django_capture_on_commit_callbacks(execute=True):
         deactivate(alice, olga)
-    caller._store(caller._user_name(alice.pk), old, generation=generation)
+    snapshots.store(snapshots.of_session(session), old, generation=generation)
 
     with pytest.raises(NotAuthenticated):
-        caller_for_user(alice.pk)
+        caller_for_token(token)
 
 
 def test_a_reader_who_read_after_the_change_does_store(alice, django_capture_on_commit_callbacks):
     """So the tests above do not pass because nothing is ever stored."""
+    raw, token = api_key(alice), access_token(alice)
     with django_capture_on_commit_callbacks(execute=True):
         services.update_user(user_id=alice.pk, by=alice, full_name="Alice")
-    caller_for_user(alice.pk)
+    caller_for_key(raw)
+    session = caller_for_token(token).session_id
 
-    assert caller._read(caller._user_name(alice.pk))["email"] == alice.email
+    assert snapshots.read(name_of(raw))[0]["email"] == alice.email
+    assert snapshots.read_session(session, alice.pk)["email"] == alice.email
 
 
 def test_somebody_elses_change_leaves_my_snapshot(alice, bob, olga, django_capture_on_commit_callbacks):
-    caller_for_user(bob.pk)
+    raw = api_key(bob)
+    caller_for_key(raw)
     with django_capture_on_commit_callbacks(execute=True):
         deactivate(alice, olga)
 
-    assert caller._read(caller._user_name(bob.pk)) is not None
+    assert snapshots.read(name_of(raw)) != [None]
 
 
 # Without Redis ---------------------------------------------------------------------------------------------------
@@ -332,4 +344,4 @@ def test_without_redis_access_still_ends_at_once(api, alice, olga, redis_away, d
 
     with django_capture_on_commit_callbacks(execute=True):
         deactivate(alice, olga)
-    assert_refused(api(alice).get(ME), "invalid_token")
+    assert_refused(api(alice).get(ME), "session_ended")

@@ -1,23 +1,27 @@
 """POST /api/v1/auth/token and /api/v1/auth/token/refresh."""
 
 from datetime import timedelta
-from uuid import uuid4
 
 import jwt
 import pytest
 import time_machine
 from django.utils import timezone
-from rest_framework_simplejwt.tokens import RefreshToken
 
-from accounts.models import User
+from accounts import tokens
+from accounts.models import Session, User
 from accounts.tests.credentials import access_token
 from accounts.tests.factories import PASSWORD
 
 OBTAIN = "/api/v1/auth/token"
 REFRESH = "/api/v1/auth/token/refresh"
 ME = "/api/v1/users/me"
+NOBODY = "00000000-0000-7000-8000-000000000000"
 
 pytestmark = pytest.mark.django_db
+
+
+def refresh_token(user):
+    return tokens.sign_in(user=user, ip=None, user_agent="").refresh
 
 
 def assert_refused(answer, code):
@@ -89,7 +93,7 @@ def test_tokens_are_given_while_redis_is_away(api, alice, redis_away):
 
 
 def test_a_refresh_token_is_exchanged_for_a_new_pair(api, alice):
-    answer = api().post(REFRESH, {"refresh": str(RefreshToken.for_user(alice))})
+    answer = api().post(REFRESH, {"refresh": refresh_token(alice)})
 
     assert answer.status_code == 200
     assert api(answer.json()["access"]).get(ME).status_code == 200
@@ -97,17 +101,17 @@ def test_a_refresh_token_is_exchanged_for_a_new_pair(api, alice):
 
 
 def test_a_deactivated_user_cannot_refresh(api, alice):
-    refresh = str(RefreshToken.for_user(alice))
+    refresh = refresh_token(alice)
     User.objects.update(is_active=False)
 
-    assert_refused(api().post(REFRESH, {"refresh": refresh}), "invalid_token")
+    assert_refused(api().post(REFRESH, {"refresh": refresh}), "session_ended")
 
 
 def test_a_deleted_user_cannot_refresh(api, alice):
-    refresh = str(RefreshToken.for_user(alice))
+    refresh = refresh_token(alice)
     alice.delete()
 
-    assert_refused(api().post(REFRESH, {"refresh": refresh}), "invalid_token")
+    assert_refused(api().post(REFRESH, {"refresh": refresh}), "session_ended")
 
 
 def test_an_access_token_does_not_refresh(api, alice):
@@ -124,15 +128,30 @@ def test_a_malformed_refresh_is_a_bad_request(api, body):
     assert api().post(REFRESH, body).status_code == 400
 
 
-def token(settings, **claims):
+def token(settings, session, **claims):
     now = timezone.now()
-    payload = {"token_type": "access", "exp": now + timedelta(hours=1), "iat": now, "jti": "1", "user_id": "x"}
+    payload = {
+        "token_type": "access",
+        "exp": now + timedelta(hours=1),
+        "iat": now,
+        "jti": "1",
+        "aud": "mainstay",
+        "iss": "mainstay",
+        "user_id": str(session.user_id),
+        "sid": str(session.pk),
+    }
     return jwt.encode(payload | claims, settings.JWT_SECRET_KEY, algorithm="HS256")
 
 
-def test_a_hand_made_token_of_the_right_kind_works(api, alice, settings):
+@pytest.fixture
+def session(alice):
+    access_token(alice)
+    return Session.objects.get()
+
+
+def test_a_hand_made_token_of_the_right_kind_works(api, session, settings):
     """The cases below are refused for what they change, and not because they are hand-made."""
-    assert api(token(settings, user_id=str(alice.pk))).get(ME).status_code == 200
+    assert api(token(settings, session)).get(ME).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -142,17 +161,25 @@ def test_a_hand_made_token_of_the_right_kind_works(api, alice, settings):
         {"user_id": None},
         {"user_id": 7},
         {"user_id": {"a": 1}},
-        {"user_id": str(uuid4())},
+        {"sid": "no uuid"},
+        {"sid": None},
         {"token_type": "refresh"},
         {"exp": 1},
+        {"aud": "somebody else"},
+        {"iss": "somebody else"},
     ],
 )
-def test_a_well_signed_token_with_a_wrong_claim_is_refused(api, alice, settings, claims):
-    assert_refused(api(token(settings, **({"user_id": str(alice.pk)} | claims))).get(ME), "invalid_token")
+def test_a_well_signed_token_with_a_wrong_claim_is_refused(api, session, settings, claims):
+    assert_refused(api(token(settings, session, **claims)).get(ME), "invalid_token")
 
 
-def test_a_token_that_is_signed_by_another_or_by_nobody_is_refused(api, alice, settings):
-    claims = {"token_type": "access", "exp": timezone.now() + timedelta(hours=1), "jti": "1", "user_id": str(alice.pk)}
+@pytest.mark.parametrize("claims", [{"user_id": NOBODY}, {"sid": NOBODY}])
+def test_a_well_signed_token_of_a_session_that_is_not_the_users_is_refused(api, session, settings, claims):
+    assert_refused(api(token(settings, session, **claims)).get(ME), "session_ended")
+
+
+def test_a_token_that_is_signed_by_another_or_by_nobody_is_refused(api, session, settings):
+    claims = jwt.decode(token(settings, session), options={"verify_signature": False})
     forged = jwt.encode(claims, "another secret that is long enough for it", algorithm="HS256")
     unsigned = jwt.encode(claims, None, algorithm="none")
 

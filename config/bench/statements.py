@@ -11,7 +11,8 @@ from uuid import UUID
 
 from django.db import connection
 
-from accounts.caller import Caller, caller_for_key
+from accounts.caller import Caller
+from accounts.credentials import caller_for_key
 from config.bench.load import MAX_TOKENS, MESSAGES
 from config.bench.replay import Road, Transaction
 from config.bench.rows import Customer

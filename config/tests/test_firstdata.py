@@ -2,7 +2,7 @@
 
 import pytest
 
-from accounts.caller import caller_for_key
+from accounts.credentials import caller_for_key
 from accounts.exceptions import NotAuthenticated
 from accounts.models import ApiKey, User
 from accounts.tests.credentials import api_key
