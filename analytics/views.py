@@ -4,8 +4,8 @@ from typing import ClassVar
 
 from rest_framework import mixins, viewsets
 from rest_framework.pagination import CursorPagination
-from rest_framework.permissions import IsAdminUser
 
+from accounts.permissions import HasPermission
 from analytics.models import DailyStat
 from analytics.serializers import DailyStatSerializer
 
@@ -16,9 +16,10 @@ class ByDayPagination(CursorPagination):
 
 
 class DailyStatViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[DailyStat]):
-    """Calls, errors, tokens and cost a day and model. For staff."""
+    """Calls, errors, tokens and cost a day and model. For staff who may see the statistics."""
 
-    permission_classes = (IsAdminUser,)
+    permission_classes = (HasPermission,)
+    permission_required = "analytics.view_dailystat"
     serializer_class = DailyStatSerializer
     pagination_class = ByDayPagination
     queryset = DailyStat.objects.all()

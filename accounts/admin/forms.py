@@ -13,6 +13,7 @@ from unfold.widgets import UnfoldAdminPasswordToggleWidget, UnfoldAdminTextInput
 from accounts import services
 from accounts.exceptions import InvalidInput
 from accounts.models import ApiKey, User
+from accounts.roles import Role
 
 
 def password_field() -> forms.CharField:
@@ -57,6 +58,9 @@ class UserForm(forms.ModelForm):  # type: ignore[type-arg]
             *("email", "full_name", "username", "preferred_model", "metadata"),
             *("is_active", "is_verified", "is_staff", "is_superuser", "groups"),
         ]
+        help_texts: ClassVar = {
+            "groups": f"What staff may do who are not superusers. {'; '.join(f'{r}: {r.label}' for r in Role)}."
+        }
 
     def clean_email(self) -> str:
         return clean_email(self.cleaned_data["email"])

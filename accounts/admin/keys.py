@@ -115,7 +115,7 @@ class ApiKeyAdmin(OperatorAdmin):
 
     def has_revoke_permission(self, request: HttpRequest, obj: str | None = None) -> bool:
         """Named by the actions. `obj` is an id: what is revoked already cannot be revoked again."""
-        if not request.user.has_perm("accounts.change_apikey"):
+        if not (request.user.has_perm("accounts.change_apikey") or request.user.has_perm("accounts.support_user")):
             return False
         return obj is None or ApiKey.objects.filter(pk=obj, is_active=True).exists()
 
