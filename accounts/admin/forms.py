@@ -13,6 +13,7 @@ from unfold.widgets import UnfoldAdminPasswordToggleWidget, UnfoldAdminTextInput
 from accounts import services
 from accounts.exceptions import InvalidInput
 from accounts.models import ApiKey, User
+from accounts.passwords import LONGEST
 from accounts.roles import Role
 
 
@@ -20,7 +21,7 @@ def password_field() -> forms.CharField:
     """One field that can be made visible, instead of two that cannot."""
     return forms.CharField(
         strip=False,
-        max_length=1000,
+        max_length=LONGEST,
         widget=UnfoldAdminPasswordToggleWidget(attrs={"autocomplete": "new-password"}),
         help_text="Long, and hard to guess.",
     )
