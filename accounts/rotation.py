@@ -8,15 +8,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from cryptography.fernet import Fernet, InvalidToken
+from cryptography.fernet import InvalidToken
 from django.apps import apps
-from django.conf import settings
 from django.db import models
 from django.db.models import F, QuerySet, TextField, Value
 from django.db.models.functions import Cast
 
 from accounts import audit
-from accounts.encryption import EncryptedTextField, cipher
+from accounts.encryption import EncryptedTextField, cipher, newest_cipher
 
 BATCH = 500
 # The first byte of every Fernet token, and its shortest length in bytes: version, time, vector, one block, signature.
@@ -118,7 +117,7 @@ def _rotate_value(done: Rotation, column: Column, pk: Any, raw: str | None, *, d
 
 def _is_under_newest_key(raw: str) -> bool:
     try:
-        Fernet(settings.FIELD_ENCRYPTION_KEYS[0]).decrypt(raw.encode())
+        newest_cipher().decrypt(raw.encode())
     except InvalidToken:
         return False
     return True

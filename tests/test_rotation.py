@@ -228,6 +228,13 @@ def test_a_value_of_a_lost_key_is_named_and_the_others_are_rotated(rows, alice, 
     assert event.metadata == {"rotated": len(PLAIN), "unreadable": 1}
 
 
+def test_a_senseless_key_says_what_is_wanted(rows, settings):
+    settings.FIELD_ENCRYPTION_KEYS = ["short", *settings.FIELD_ENCRYPTION_KEYS]
+
+    with pytest.raises(ImproperlyConfigured, match="32 bytes"):
+        rotate_keys()
+
+
 @pytest.mark.parametrize("text", ["Alice", "gAAAA", "gAAAAABé", "c2hvcnQ=", "a" * 200])
 def test_plain_text_is_reported_and_left_alone(alice, new_key, text):
     with connection.cursor() as cursor:
