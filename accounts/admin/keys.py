@@ -41,9 +41,9 @@ class StateFilter(RadioFilter):
             case "usable":
                 return queryset.filter(Q(expires_at=None) | Q(expires_at__gt=now), is_active=True, user__is_active=True)
             case "expired":
-                return queryset.filter(expires_at__lte=now, is_active=True)
+                return queryset.filter(expires_at__lte=now)
             case "revoked":
-                return queryset.filter(is_active=False)
+                return queryset.filter(Q(expires_at=None) | Q(expires_at__gt=now), is_active=False)
             case _:
                 return queryset
 
@@ -90,10 +90,11 @@ class ApiKeyAdmin(OperatorAdmin):
         return label(state, COLOURS[state])
 
     def state(self, key: ApiKey) -> str:
-        if not key.is_active:
-            return REVOKED
+        """What is over by its date is expired, whether it has been switched off since or not."""
         if key.expires_at is not None and key.expires_at <= timezone.now():
             return EXPIRED
+        if not key.is_active:
+            return REVOKED
         return USABLE if key.user.is_active else OWNER_INACTIVE
 
     def get_search_results(
