@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib.auth import password_validation
+from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.utils import timezone
@@ -16,6 +17,7 @@ from accounts import audit
 from accounts.caller import KEY_MARK, Caller, drop_snapshots, hash_key
 from accounts.exceptions import Conflict, InvalidInput, NotFound
 from accounts.models import ApiKey, User
+from accounts.roles import Role
 from accounts.scopes import default_scopes
 
 EDITABLE = frozenset({"email", "full_name", "username", "preferred_model", "metadata"})
@@ -29,11 +31,12 @@ def register_user(
     full_name: str = "",
     by: Caller | User | None = None,
     ip: str | None = None,
+    role: Role | None = None,
     **flags: bool,
 ) -> User:
     """Create a user; `Conflict` if the address is taken, `InvalidInput` if the password is too weak.
 
-    `flags` are `is_staff`, `is_superuser` and `is_verified`.
+    `flags` are `is_staff`, `is_superuser` and `is_verified`. A `role` makes the user staff, in the role's group.
     """
     email = email.strip().lower()
     check_password_strength(password, User(email=email, full_name=full_name))
@@ -41,9 +44,21 @@ def register_user(
         with transaction.atomic():
             user = User.objects.create_user(email, password, full_name=full_name, **flags)
             audit.record("user.registered", by=by or user, target=user, ip=ip)
+            if role is not None:
+                _give_role(user, role, by=by or user)
     except IntegrityError:
         raise Conflict("This e-mail address is taken.", code="email_taken", param="email") from None
     return user
+
+
+def _give_role(user: User, role: Role, *, by: Caller | User) -> None:
+    group = Group.objects.filter(name=role).first()
+    if group is None:
+        raise NotFound(f"There is no group {role}: the migrations make it.")
+    user.is_staff = True
+    user.save(update_fields=["is_staff", "updated_at"])
+    user.groups.add(group)
+    audit.record("user.groups_changed", by=by, target=user, groups=[str(role)])
 
 
 def check_password_strength(password: str, user: User) -> None:
@@ -134,9 +149,17 @@ def _locked(user_id: UUID) -> User:
 
 
 def create_api_key(
-    *, user_id: UUID, name: str, by: Caller | User, scopes: list[str] | None = None, expires_at: datetime | None = None
+    *,
+    user_id: UUID,
+    name: str,
+    by: Caller | User | None,
+    scopes: list[str] | None = None,
+    expires_at: datetime | None = None,
 ) -> tuple[ApiKey, str]:
-    """Make a key and return its row and its text; the text can never be had again."""
+    """Make a key and return its row and its text; the text can never be had again.
+
+    `by` is None for who works on the server itself.
+    """
     if not name.strip():
         raise InvalidInput("A key needs a name.", code="required", param="name")
     if expires_at is not None and expires_at <= timezone.now():
