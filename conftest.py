@@ -17,6 +17,7 @@ from accounts.models import User
 from accounts.snapshots import redis_client
 from accounts.tests.credentials import access_token
 from accounts.tests.factories import UserFactory
+from config import roles
 from inference.routes import forget_routes
 
 seed = import_module("quotas.migrations.0002_seed_plans").seed
@@ -63,12 +64,13 @@ class ApiClient(Client):
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
-    """The test database, with the seeded plans also after a test that has emptied it to undo what it committed."""
+    """The test database, with what migrations put there also after a test that has emptied it to undo its commits."""
 
-    def seed_plans(**_signal: Any) -> None:
+    def seed_again(**_signal: Any) -> None:
         seed(apps, None)
+        roles.grant(apps, None)
 
-    post_migrate.connect(seed_plans, sender=apps.get_app_config("quotas"))
+    post_migrate.connect(seed_again, sender=apps.get_app_config("quotas"))
     yield
     # The threads of `inference.background` keep their connections, and a database with connections is not dropped.
     with django_db_blocker.unblock(), connection.cursor() as cursor:

@@ -25,6 +25,11 @@ def cipher() -> MultiFernet:
     return _cipher(tuple(settings.FIELD_ENCRYPTION_KEYS))
 
 
+def newest_cipher() -> MultiFernet:
+    """With the first key alone: it writes what `cipher` writes, and reads only what is under that key."""
+    return _cipher(tuple(settings.FIELD_ENCRYPTION_KEYS[:1]))
+
+
 class EncryptedTextField(models.TextField):  # type: ignore[type-arg]
     """Text that is readable in Python and unreadable in the database and its dumps. It cannot be filtered by."""
 

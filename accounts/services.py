@@ -11,6 +11,7 @@ from zoneinfo import available_timezones
 
 import orjson
 from django.contrib.auth import password_validation
+from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
@@ -21,6 +22,7 @@ from accounts.caller import Caller
 from accounts.credentials import KEY_MARK, hash_key
 from accounts.exceptions import Conflict, InvalidInput, NotAllowed, NotFound
 from accounts.models import ApiKey, Session, User, UserPreference
+from accounts.roles import Role
 from accounts.scopes import Scope, default_scopes
 from accounts.snapshots import drop_snapshots, of_key
 
@@ -40,11 +42,12 @@ def register_user(
     by: Caller | User | None = None,
     ip: str | None = None,
     user_agent: str = "",
+    role: Role | None = None,
     **flags: bool,
 ) -> User:
     """Create a user; `Conflict` if the address is taken, `InvalidInput` if the password is too weak.
 
-    `flags` are `is_staff`, `is_superuser` and `is_verified`.
+    `flags` are `is_staff`, `is_superuser` and `is_verified`. A `role` makes the user staff, in the role's group.
     """
     email = normalized_email(email)
     check_password_strength(password, User(email=email, full_name=full_name))
@@ -52,6 +55,8 @@ def register_user(
         with transaction.atomic():
             user = User.objects.create_user(email, password, full_name=full_name, **flags)
             audit.record("user.registered", by=by or user, target=user, ip=ip, user_agent=user_agent)
+            if role is not None:
+                _give_role(user, role, by=by or user)
     except IntegrityError:
         raise Conflict("This e-mail address is taken.", code="email_taken", param="email") from None
     return user
@@ -75,6 +80,16 @@ def normalized_email(email: str) -> str:
             param="email",
         )
     return email
+
+
+def _give_role(user: User, role: Role, *, by: Caller | User) -> None:
+    group = Group.objects.filter(name=role).first()
+    if group is None:
+        raise NotFound(f"There is no group {role}: the migrations make it.")
+    user.is_staff = True
+    user.save(update_fields=["is_staff", "updated_at"])
+    user.groups.add(group)
+    audit.record("user.groups_changed", by=by, target=user, groups=[str(role)])
 
 
 def check_password_strength(password: str, user: User) -> None:
@@ -196,12 +211,17 @@ def _locked(user_id: UUID) -> User:
 
 
 def create_api_key(
-    *, user_id: UUID, name: str, by: Caller | User, scopes: list[str] | None = None, expires_at: datetime | None = None
+    *,
+    user_id: UUID,
+    name: str,
+    by: Caller | User | None,
+    scopes: list[str] | None = None,
+    expires_at: datetime | None = None,
 ) -> tuple[ApiKey, str]:
     """Make a key and return its row and its text; the text can never be had again.
 
-    Without `scopes` it gets `scopes.DEFAULT_SCOPES`. `InvalidInput` if a value makes no sense, `NotAllowed` if `by`
-    may not give a scope.
+    Without `scopes` it gets `scopes.DEFAULT_SCOPES`. `by` is None for who works on the server itself. `InvalidInput`
+    if a value makes no sense, `NotAllowed` if `by` may not give a scope.
     """
     if not name.strip():
         raise InvalidInput("A key needs a name.", code="required", param="name")
@@ -223,7 +243,7 @@ def create_api_key(
     return key, raw
 
 
-def check_scopes(scopes: list[str], *, by: Caller | User) -> None:
+def check_scopes(scopes: list[str], *, by: Caller | User | None) -> None:
     """`InvalidInput` if the scopes are none or unknown; `NotAllowed` if `by` may not give them.
 
     A key gives no more than it has. Acting for others is for operators to give: with it one is everybody.
@@ -234,7 +254,7 @@ def check_scopes(scopes: list[str], *, by: Caller | User) -> None:
         raise InvalidInput(f"There is no scope {min(unknown)!r}.", param="scopes")
     if isinstance(by, Caller) and (more := [scope for scope in scopes if not by.has_scope(scope)]):
         raise NotAllowed(f"A key cannot give the scope {more[0]}, which it does not have.", code="scope_required")
-    if Scope.ACT_AS in scopes and not by.has_perm("accounts.add_apikey"):
+    if Scope.ACT_AS in scopes and by is not None and not by.has_perm("accounts.add_apikey"):
         raise NotAllowed("Only operators can give the scope act-as.", code="permission_denied", param="scopes")
 
 

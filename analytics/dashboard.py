@@ -55,7 +55,9 @@ def running_calls() -> int:
 
 
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
-    """UNFOLD's DASHBOARD_CALLBACK: what templates/admin/index.html shows."""
+    """UNFOLD's DASHBOARD_CALLBACK: what templates/admin/index.html shows, to those who may see the statistics."""
+    if not request.user.has_perm("analytics.view_dailystat"):
+        return context | {"title": "Dashboard"}
     today = timezone.now().date()
     days = [today - timedelta(days=back) for back in reversed(range(CHART_DAYS))]
     by_day = totals_by_day(since=days[0])

@@ -16,7 +16,7 @@ class ByDayPagination(CursorPagination):
 
 
 class DailyStatViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[DailyStat]):
-    """Calls, errors, tokens and cost a day and model. For staff."""
+    """Calls, errors, tokens and cost a day and model. For staff who may see the statistics."""
 
     scope = Scope.ADMIN
     permission_required = "analytics.view_dailystat"

@@ -18,6 +18,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 from django.urls import reverse_lazy
 
+from config import passwords
 from config.embedded import paths
 from config.logs import logging_config
 
@@ -253,24 +254,16 @@ CELERY_BEAT_SCHEDULE = {
     "sweep-reservations": {"task": "inference.tasks.sweep_reservations", "schedule": timedelta(seconds=30)},
     "reset-quotas": {"task": "quotas.tasks.reset_quotas", "schedule": timedelta(minutes=5)},
     "rollup-usage": {"task": "analytics.tasks.rollup_usage", "schedule": crontab(minute="*/10")},
+    "cleanup": {"task": "config.tasks.cleanup", "schedule": crontab(minute=17)},
 }
 
 # Accounts --------------------------------------------------------------------------------------------------------
 
 AUTH_USER_MODEL = "accounts.User"
-PASSWORD_HASHERS = [
-    "django.contrib.auth.hashers.BCryptSHA256PasswordHasher",
-    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
-]
-AUTH_PASSWORD_VALIDATORS = [
-    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
-    {
-        "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
-        "OPTIONS": {"min_length": env_int("PASSWORD_MIN_LENGTH", 10)},
-    },
-    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
-    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
-]
+PASSWORD_HASHERS = passwords.hashers()
+AUTH_PASSWORD_VALIDATORS = passwords.validators(
+    env_list("PASSWORD_VALIDATORS", "similarity,length,common,numeric"), min_length=env_int("PASSWORD_MIN_LENGTH", 10)
+)
 # How long a Redis snapshot of a key or user is believed when nothing drops it before.
 AUTH_SNAPSHOT_SECONDS = 60
 RATELIMIT_REGISTRATION = env_rate("RATELIMIT_REGISTRATION", "20/m")

@@ -150,6 +150,7 @@ class Request(models.Model):
 
     class Meta:
         ordering = ("-id",)
+        permissions: ClassVar = [("view_request_content", "Can read what was asked and answered")]
         constraints: ClassVar = [
             models.CheckConstraint(
                 condition=Q(status__in=["running", "success", "error", "cancelled"]), name="request_status_known"

@@ -150,6 +150,12 @@ def test_commands_that_are_named_exist(page):
     assert set(re.findall(r"manage\.py (\w+)", text)) <= {*get_commands(), "help"}
 
 
+def test_the_readme_lists_every_command_of_ours():
+    table = README.partition("\n| command | |\n")[2].partition("\n\n")[0]
+    listed = re.findall(r"^\| `(\w+)", table, re.MULTILINE)
+    assert sorted(listed) == sorted(name for name, app in get_commands().items() if app in APPLICATIONS)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page):
     prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)

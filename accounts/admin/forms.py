@@ -17,6 +17,8 @@ from unfold.widgets import (
 from accounts import services
 from accounts.exceptions import InvalidInput
 from accounts.models import ApiKey, User
+from accounts.passwords import LONGEST
+from accounts.roles import Role
 from accounts.scopes import Scope, default_scopes
 
 
@@ -24,7 +26,7 @@ def password_field() -> forms.CharField:
     """One field that can be made visible, instead of two that cannot."""
     return forms.CharField(
         strip=False,
-        max_length=1000,
+        max_length=LONGEST,
         widget=UnfoldAdminPasswordToggleWidget(attrs={"autocomplete": "new-password"}),
         help_text="Long, and hard to guess.",
     )
@@ -69,6 +71,9 @@ class UserForm(forms.ModelForm):  # type: ignore[type-arg]
             *("email", "full_name", "username", "preferred_model", "metadata"),
             *("is_active", "is_verified", "is_staff", "is_superuser", "groups"),
         ]
+        help_texts: ClassVar = {
+            "groups": f"What staff may do who are not superusers. {'; '.join(f'{r}: {r.label}' for r in Role)}."
+        }
 
     def clean_email(self) -> str | None:
         return clean_email(self.cleaned_data["email"])

@@ -41,9 +41,9 @@ class StateFilter(RadioFilter):
             case "usable":
                 return queryset.filter(Q(expires_at=None) | Q(expires_at__gt=now), is_active=True, user__is_active=True)
             case "expired":
-                return queryset.filter(expires_at__lte=now, is_active=True)
+                return queryset.filter(expires_at__lte=now)
             case "revoked":
-                return queryset.filter(is_active=False)
+                return queryset.filter(Q(expires_at=None) | Q(expires_at__gt=now), is_active=False)
             case _:
                 return queryset
 
@@ -90,10 +90,11 @@ class ApiKeyAdmin(OperatorAdmin):
         return label(state, COLOURS[state])
 
     def state(self, key: ApiKey) -> str:
-        if not key.is_active:
-            return REVOKED
+        """What is over by its date is expired, whether it has been switched off since or not."""
         if key.expires_at is not None and key.expires_at <= timezone.now():
             return EXPIRED
+        if not key.is_active:
+            return REVOKED
         return USABLE if key.user.is_active else OWNER_INACTIVE
 
     def get_search_results(
@@ -115,7 +116,7 @@ class ApiKeyAdmin(OperatorAdmin):
 
     def has_revoke_permission(self, request: HttpRequest, obj: str | None = None) -> bool:
         """Named by the actions. `obj` is an id: what is revoked already cannot be revoked again."""
-        if not request.user.has_perm("accounts.change_apikey"):
+        if not (request.user.has_perm("accounts.change_apikey") or request.user.has_perm("accounts.support_user")):
             return False
         return obj is None or ApiKey.objects.filter(pk=obj, is_active=True).exists()
 

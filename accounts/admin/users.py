@@ -26,6 +26,7 @@ from accounts.admin.base import AuditedAdmin, OperatorAdmin, operator
 from accounts.admin.display import EMPTY, label, link_to_list
 from accounts.admin.forms import NewUserForm, OwnPasswordForm, PasswordDialog, UserForm
 from accounts.models import User
+from accounts.snapshots import drop_snapshots
 
 RECORD = (
     *("metadata", ("created_at", "updated_at"), ("last_login", "password_changed_at")),
@@ -84,8 +85,11 @@ class UserAdmin(OperatorAdmin):
     def belongings(self, user: User) -> SafeString:
         """Links to the lists of everything in this admin that points at a user, whichever application it is of."""
         links = []
+        viewer: User | None = getattr(user, "viewer", None)
         for relation in User._meta.related_objects:
             related = relation.related_model._meta
+            if viewer is None or not viewer.has_perm(f"{related.app_label}.view_{related.model_name}"):
+                continue
             try:
                 text = str(related.verbose_name_plural)
                 text = text[:1].upper() + text[1:]
@@ -95,6 +99,13 @@ class UserAdmin(OperatorAdmin):
                 continue
         return format_html_join(" · ", "{}", links)
 
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> User | None:
+        """The user also knows who looks at the page, so that no link is drawn that this person may not follow."""
+        found: User | None = super().get_object(request, object_id, from_field)
+        if found is not None:
+            found.viewer = request.user  # type: ignore[attr-defined]
+        return found
+
     # Permissions
 
     def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
@@ -102,8 +113,14 @@ class UserAdmin(OperatorAdmin):
 
     def has_change_permission(self, request: HttpRequest, obj: User | str | None = None) -> bool:
         """Who is not a superuser may change no other staff: a new password is all it takes to become somebody."""
-        if not super().has_change_permission(request):
-            return False
+        return super().has_change_permission(request) and self.may_touch(request, obj)
+
+    def has_support_permission(self, request: HttpRequest, obj: User | str | None = None) -> bool:
+        """To help a user, without the right to change them; named by actions. Of staff, again only superusers."""
+        helps = request.user.has_perm("accounts.support_user") or super().has_change_permission(request)
+        return helps and self.may_touch(request, obj)
+
+    def may_touch(self, request: HttpRequest, obj: User | str | None) -> bool:
         if request.user.is_superuser or obj is None:
             return True
         subject = obj if isinstance(obj, User) else self.get_object(request, obj)
@@ -145,6 +162,7 @@ class UserAdmin(OperatorAdmin):
         if "groups" in form.changed_data:
             names = [group.name for group in form.cleaned_data["groups"]]
             audit.record("user.groups_changed", by=operator(request), target=form.instance, groups=names)
+            drop_snapshots(form.instance.pk)
 
     # Actions
 
@@ -154,7 +172,7 @@ class UserAdmin(OperatorAdmin):
     @action(
         description="Change password",
         icon="password",
-        permissions=["change"],
+        permissions=["support"],
         dialog={
             "title": "Change password",
             "description": "The user's open admin sessions end. API keys and tokens stay as they are.",
@@ -205,13 +223,22 @@ admin.site.unregister(Group)
 
 @admin.register(Group)
 class GroupAdmin(DjangoGroupAdmin, AuditedAdmin):  # type: ignore[misc]
-    """What operators who are not superusers may do. A user's page says which groups they are in."""
+    """What staff who are not superusers may do. A user's page says which groups they are in."""
 
     def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return bool(request.user.has_perm("auth.view_group"))
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         """Only superusers: who could edit a group, could give it everything."""
         return bool(request.user.is_active and request.user.is_superuser)
 
-    has_add_permission = has_change_permission = has_delete_permission = has_module_permission = has_view_permission
+    has_add_permission = has_delete_permission = has_change_permission
+
+    def record(self, what: str, request: HttpRequest, target: Model, **metadata: Any) -> None:
+        """What the members may do is in their snapshots, too."""
+        super().record(what, request, target, **metadata)
+        for user_id in User.objects.filter(groups=target.pk).values_list("pk", flat=True):
+            drop_snapshots(user_id)
 
 
 class OwnPasswordView(PasswordChangeView):

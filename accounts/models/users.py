@@ -67,6 +67,12 @@ class User(AbstractBaseUser, PermissionsMixin):
 
     class Meta:
         ordering = ("email", "id")
+        permissions: ClassVar = [
+            (
+                "support_user",
+                "Can help users: mails, passwords, signing out, revoking keys, resetting and granting quotas",
+            )
+        ]
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["email"], name="user_email_unique"),
             models.CheckConstraint(condition=Q(email=Lower("email")), name="user_email_lower_case"),

@@ -27,6 +27,7 @@ STATUS_COLOURS: dict[str, str] = {
     Request.Status.ERROR: "danger",
     Request.Status.CANCELLED: "warning",
 }
+BODIES = "Bodies"
 
 
 class ModelFilter(DropdownFilter):
@@ -67,8 +68,15 @@ class RequestAdmin(HistoryAdmin):
         ("Outcome", {"fields": (("shown_status", "error_code"), "problem")}),
         ("Used", {"fields": (("tokens", "shown_cost"), ("seconds", "characters"), ("usage", "hold"))}),
         ("Time", {"fields": (("created_at", "finished_at"), ("first_byte", "milliseconds"))}),
-        ("Bodies", {"fields": ("asked", "answered")}),
+        (BODIES, {"fields": ("asked", "answered")}),
     )
+
+    def get_fieldsets(self, request: HttpRequest, obj: Request | None = None) -> list[Any]:
+        """The bodies hold what people wrote: not for everyone who may look after their requests."""
+        fieldsets = list(super().get_fieldsets(request, obj))
+        if request.user.has_perm("inference.view_request_content"):
+            return fieldsets
+        return [(title, options) for title, options in fieldsets if title != BODIES]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Request]:
         """Lists do without the bodies, which are most of a row."""

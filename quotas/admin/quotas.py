@@ -133,6 +133,10 @@ class QuotaAdmin(OperatorAdmin):
     def has_adjust_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return bool(request.user.has_perm("quotas.change_quota"))
 
+    def has_support_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """What support may do lasts until the next reset at most."""
+        return self.has_adjust_permission(request) or bool(request.user.has_perm("accounts.support_user"))
+
     # Actions
 
     @action(
@@ -155,7 +159,7 @@ class QuotaAdmin(OperatorAdmin):
     @action(
         description="Grant extra",
         icon="add_circle",
-        permissions=["adjust"],
+        permissions=["support"],
         dialog={
             "title": "Grant extra",
             "description": "",
@@ -172,7 +176,7 @@ class QuotaAdmin(OperatorAdmin):
     @action(
         description="Reset usage",
         icon="restart_alt",
-        permissions=["adjust"],
+        permissions=["support"],
         dialog={
             "title": "Reset usage",
             "description": "What was used in the running period is forgotten. Holds and grants stay.",
