@@ -25,8 +25,8 @@ def password_field() -> forms.CharField:
     )
 
 
-def clean_email(email: str) -> str:
-    return email.strip().lower()
+def clean_email(email: str | None) -> str | None:
+    return (email or "").strip().lower() or None
 
 
 class NewUserForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -36,7 +36,11 @@ class NewUserForm(forms.ModelForm):  # type: ignore[type-arg]
         model = User
         fields: ClassVar = ["email", "full_name", "is_verified", "is_staff", "is_superuser"]
 
-    def clean_email(self) -> str:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["email"].required = True
+
+    def clean_email(self) -> str | None:
         return clean_email(self.cleaned_data["email"])
 
     def clean(self) -> dict[str, Any]:
@@ -58,7 +62,7 @@ class UserForm(forms.ModelForm):  # type: ignore[type-arg]
             *("is_active", "is_verified", "is_staff", "is_superuser", "groups"),
         ]
 
-    def clean_email(self) -> str:
+    def clean_email(self) -> str | None:
         return clean_email(self.cleaned_data["email"])
 
     def clean(self) -> dict[str, Any]:
