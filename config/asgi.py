@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
@@ -15,11 +16,13 @@ django_application = get_asgi_application()
 import structlog
 from django.conf import settings
 from django.core.exceptions import BadRequest, ImproperlyConfigured
+from django.core.handlers.asgi import ASGIRequest
 from django.db import OperationalError, connection
 
 from accounts.encryption import cipher
 from accounts.ids import uuid7
 from config import health, stopping
+from config.cors import with_cors
 from config.errors import failure_of
 from config.handlers import Message, Receive, RoadHandler, Scope, Send
 from config.serve import STARTUP_FAILURE
@@ -134,10 +137,9 @@ async def _refuse(scope: Scope, send: Send, error: Exception) -> None:
     assert failure is not None
     request_id = uuid7().hex
     log.info("request", request_id=request_id, method=scope["method"], path=scope["path"], status=failure.status)
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"x-request-id", request_id.encode()),
-        (b"connection", b"close"),
-    ]
-    await send({"type": "http.response.start", "status": failure.status, "headers": headers})
-    await send({"type": "http.response.body", "body": failure.response().content})
+    request = ASGIRequest({**scope, "query_string": b""}, BytesIO())
+    response = with_cors(lambda _request: failure.response())(request)
+    response["X-Request-ID"], response["Connection"] = request_id, "close"
+    headers = [(name.lower().encode(), value.encode()) for name, value in response.items()]
+    await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+    await send({"type": "http.response.body", "body": response.content})

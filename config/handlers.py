@@ -12,6 +12,7 @@ from django.core.handlers.exception import convert_exception_to_response
 from django.http import HttpRequest
 from django.urls import set_script_prefix
 
+from config.cors import with_cors
 from config.middleware import RequestMiddleware
 
 Scope = dict[str, Any]
@@ -25,15 +26,16 @@ class RoadHandler(ASGIHandler):
 
     Django's own handler makes a thread for each request and hops into it for `request_started` and `response.close`:
     about 1 ms. Here nothing runs in a thread but what a view sends there itself, so connections and caches that belong
-    to a request's thread, which those signals tidy up, do not exist; and of the middleware only the outermost is there,
-    since the others are for pages. `response.close` is called in the event loop, always once there is a stream: an
-    `Exchange` depends on it to notice callers who leave.
+    to a request's thread, which those signals tidy up, do not exist; and of the middleware only the outermost and that
+    for other origins are there, since the others are for pages. `response.close` is called in the event loop, always
+    once there is a stream: an `Exchange` depends on it to notice callers who leave.
     """
 
     def load_middleware(self, is_async: bool = False) -> None:
         self._view_middleware: list[Any] = []
         self._template_response_middleware: list[Any] = []
-        middleware = RequestMiddleware(convert_exception_to_response(self._get_response_async))  # type: ignore[attr-defined]
+        views = convert_exception_to_response(self._get_response_async)  # type: ignore[attr-defined]
+        middleware = RequestMiddleware(with_cors(views))
         self._exception_middleware: list[Any] = [middleware.process_exception]
         self._middleware_chain = convert_exception_to_response(middleware)
 

@@ -126,7 +126,14 @@ class PageOnly:
 
 
 class PageSecurityMiddleware(PageOnly, SecurityMiddleware):
-    pass
+    """Django's, and that no page asks for what none of them uses."""
+
+    def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+        response.headers.setdefault(
+            "Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()"
+        )
+        answer: HttpResponse = super().process_response(request, response)
+        return answer
 
 
 class PageSessionMiddleware(PageOnly, SessionMiddleware):

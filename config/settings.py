@@ -57,6 +57,17 @@ def env_list(name: str, default: str = "") -> list[str]:
     return [item.strip() for item in env(name, default).split(",") if item.strip()]
 
 
+def env_origins(name: str) -> list[str]:
+    """Origins as browsers write them: in small letters, without a path and without the scheme's own port."""
+    origins = [origin.lower() for origin in env_list(name)]
+    for origin in origins:
+        if not re.fullmatch(r"https?://([a-z0-9-]+(\.[a-z0-9-]+)*|\[[0-9a-f:]+\])(:[1-9]\d{0,4})?", origin):
+            raise ImproperlyConfigured(
+                f"{name} must hold origins such as https://app.example.com, without a path or a *, not {origin!r}."
+            )
+    return [origin.removesuffix(":443" if origin.startswith("https:") else ":80") for origin in origins]
+
+
 # Secrets ---------------------------------------------------------------------------------------------------------
 
 INSECURE_SECRET = "insecure-development-secret-that-production-refuses"  # noqa: S105
@@ -78,12 +89,28 @@ BEHIND_TLS = env_bool("BEHIND_TLS")
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_TLS else None
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = BEHIND_TLS
 SECURE_HSTS_SECONDS = 31_536_000 if BEHIND_TLS else 0
-SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_AGE = 24 * 3600
 X_FRAME_OPTIONS = "DENY"
 SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 # How many proxies in front of us append to X-Forwarded-For; 0 trusts the peer address alone.
 TRUSTED_PROXIES = env_int("TRUSTED_PROXIES", 0)
+# Whose pages may call the API out of a browser.
+CORS_ALLOWED_ORIGINS = env_origins("CORS_ALLOWED_ORIGINS")
+CORS_URLS_REGEX = r"^/(api|v1)/"
+CORS_ALLOW_HEADERS = [
+    *("authorization", "content-type", "idempotency-key", "x-api-key", "x-conversation-id", "x-on-behalf-of"),
+    "x-request-id",
+    # What OpenAI's own client for browsers sends along.
+    *(f"x-stainless-{name}" for name in ("arch", "helper-method", "lang", "os", "package-version", "retry-count")),
+    *(f"x-stainless-{name}" for name in ("runtime", "runtime-version", "timeout")),
+]
+CORS_EXPOSE_HEADERS = [
+    *("retry-after", "x-request-id", "x-should-retry", "x-quota-reset"),
+    *(f"x-ratelimit-{what}-{unit}" for what in ("limit", "remaining", "reset") for unit in ("requests", "tokens")),
+]
 
 # Applications ----------------------------------------------------------------------------------------------------
 
@@ -113,7 +140,9 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "config.middleware.RequestMiddleware",
+    "config.cors.ApiCorsMiddleware",
     "config.middleware.PageSecurityMiddleware",
+    "config.content_security.PagePolicyMiddleware",
     "config.middleware.PageStaticMiddleware",
     "config.middleware.PageSessionMiddleware",
     "config.middleware.PageCsrfMiddleware",
@@ -416,7 +445,7 @@ STATIC_URL = "/static/"
 # Files are served from where the apps keep them: there is nothing to collect.
 STATIC_ROOT = None
 WHITENOISE_USE_FINDERS = True
-WHITENOISE_AUTOREFRESH = False
+WHITENOISE_AUTOREFRESH = WHITENOISE_ALLOW_ALL_ORIGINS = False
 
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"

@@ -1,15 +1,20 @@
-"""What tests need that run against a real web server."""
+"""What tests need that run against a real web server or in a real browser."""
 
+import shutil
 from collections.abc import Callable, Iterator
 
 import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+from pytest_django.live_server_helper import LiveServer
 
 from accounts import services as accounts
+from accounts.models import User
 from accounts.tests.factories import UserFactory
 from inference.models import Model, Provider
 from inference.stub import StubServer
 from quotas.models import Quota
 from quotas.tests.factories import QuotaFactory
+from tests.browser import FLAGS, enter_password, open_tab
 from tests.web import WebServer
 
 LLM_MODELS = (
@@ -77,3 +82,48 @@ def account(transactional_db: None) -> Account:
 @pytest.fixture
 def make_account(transactional_db: None) -> Callable[..., Account]:
     return Account
+
+
+# A browser ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with pytest.MonkeyPatch.context() as patch, sync_playwright() as playwright:
+        # The browser's event loop runs in this thread; nothing is awaited while the database is asked.
+        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
+        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def server(django_db_setup: None) -> Iterator[LiveServer]:
+    """Not the fixture `live_server`: that one empties the database after our seeds are sown again."""
+    server = LiveServer("127.0.0.1")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def complaints() -> Iterator[list[str]]:
+    """What went wrong in a tab. What a test does not take out of it fails the test."""
+    found: list[str] = []
+    yield found
+    assert found == []
+
+
+@pytest.fixture
+def visitor(browser: Browser, server: LiveServer, transactional_db: None, complaints: list[str]) -> Iterator[Page]:
+    """A browser tab of somebody who has not signed in."""
+    tab = open_tab(browser, server.url, complaints)
+    yield tab
+    tab.context.close()
+
+
+@pytest.fixture
+def tab(visitor: Page, olga: User) -> Page:
+    """A browser tab in which olga has signed in."""
+    enter_password(visitor)
+    visitor.wait_for_url("**/admin/")
+    return visitor

@@ -1,15 +1,11 @@
 """The admin in a real browser: in both themes, without errors, and without a word to any other host."""
 
-import shutil
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import sync_playwright
-from pytest_django.live_server_helper import LiveServer
 
 from accounts.credentials import caller_for_key
 from accounts.models import ApiKey, AuditEvent
-from accounts.tests.factories import PASSWORD
 from analytics.services import roll_up
 from quotas.models import Quota
 from tests.admin import page as address
@@ -17,10 +13,6 @@ from tests.test_admin_pages import ROWS
 
 pytestmark = pytest.mark.browser
 
-FLAGS = [
-    *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update"),
-]
 # Relative luminance of the page's ground, and the contrast of its title to it (WCAG 2).
 COLOURS = """() => {
     const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
@@ -37,52 +29,6 @@ COLOURS = """() => {
     const text = luminance(getComputedStyle(document.querySelector('h1')).color);
     return [ground, (Math.max(ground, text) + 0.05) / (Math.min(ground, text) + 0.05)];
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with pytest.MonkeyPatch.context() as patch, sync_playwright() as playwright:
-        # The browser's event loop runs in this thread; nothing is awaited while the database is asked.
-        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
-        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture(scope="module")
-def server(django_db_setup):
-    """Not the fixture `live_server`: that one empties the database after our seeds are sown again."""
-    server = LiveServer("127.0.0.1")
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def tab(browser, server, transactional_db, olga):
-    """A browser tab in which olga has signed in. What goes wrong in it fails the test."""
-    context = browser.new_context(base_url=server.url, viewport={"width": 1440, "height": 900})
-    tab = context.new_page()
-    tab.set_default_timeout(10_000)
-    complaints: list[str] = []
-    host = urlsplit(server.url).netloc
-
-    def look_at(request):
-        if urlsplit(request.url).scheme in {"http", "https", "ws"} and urlsplit(request.url).netloc != host:
-            complaints.append(f"asked another host: {request.url}")
-
-    context.on("request", look_at)
-    context.on("response", lambda r: complaints.append(f"{r.status} {r.url}") if r.status >= 400 else None)
-    tab.on("pageerror", lambda error: complaints.append(str(error)))
-    tab.on("console", lambda line: complaints.append(line.text) if line.type in {"error", "warning"} else None)
-
-    tab.goto("/admin/")
-    tab.fill("#id_username", "Olga@example.com")
-    tab.fill("#id_password", PASSWORD)
-    tab.click("#login-form button[type=submit]")
-    tab.wait_for_url("**/admin/")
-    yield tab
-    context.close()
-    assert complaints == []
 
 
 def test_every_list_opens_in_both_themes(tab):

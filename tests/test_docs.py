@@ -18,7 +18,7 @@ APPLICATIONS = ("config", "accounts", "quotas", "inference", "prompts", "convers
 
 # .env.example --------------------------------------------------------------------------------------------------------
 
-READERS = {"env", "env_int", "env_bool", "env_list", "env_rate", "read_port"}
+READERS = {"env", "env_int", "env_bool", "env_list", "env_origins", "env_rate", "read_port"}
 # What one part of `up` tells another, and what belongs to the system or to pytest. Nobody sets these by hand.
 INTERNAL = {"DJANGO_SETTINGS_MODULE", "MAINSTAY_MODELS", "PATH", "PYTEST_XDIST_WORKER"}
 

@@ -1,11 +1,15 @@
 """What happens around every request: its id, the caller's address, headers, and which layers it passes."""
 
+import os
 import re
+import subprocess
+import sys
 
 import pytest
-from django.test import RequestFactory
+from django.test import Client, RequestFactory, override_settings
 
 from accounts.models import AuditEvent
+from accounts.tests.factories import PASSWORD
 from config.middleware import client_ip
 
 pytestmark = pytest.mark.django_db
@@ -55,6 +59,43 @@ def test_a_session_of_the_admin_is_no_credential_of_the_api(api, olga):
 
 def test_pages_may_not_be_framed(api):
     assert api().get("/admin/login/")["X-Frame-Options"] == "DENY"
+
+
+@pytest.mark.parametrize("path", ["/", "/admin/login/", "/nothing", "/api/docs", "/static/config/admin.css"])
+def test_pages_tell_other_origins_nothing_and_ask_for_nothing(api, path):
+    answer = api().get(path)
+
+    assert answer["Referrer-Policy"] == answer["Cross-Origin-Opener-Policy"] == "same-origin"
+    assert {"camera=()", "geolocation=()", "microphone=()"} <= set(answer["Permissions-Policy"].split(", "))
+
+
+@pytest.mark.parametrize("behind_tls", [True, False])
+def test_cookies_stay_with_our_own_pages(behind_tls, olga):
+    secure = override_settings(SESSION_COOKIE_SECURE=behind_tls, CSRF_COOKIE_SECURE=behind_tls)
+    with secure:
+        client = Client()
+        client.get("/admin/login/")
+        client.post("/admin/login/", {"username": olga.email, "password": PASSWORD})
+
+    for name in ("sessionid", "csrftoken"):
+        cookie = client.cookies[name]
+        assert (cookie["httponly"], cookie["samesite"], bool(cookie["secure"])) == (True, "Lax", behind_tls)
+
+
+def test_a_proxy_that_ends_tls_makes_everything_secure():
+    """In a process of its own: these settings are made at the start."""
+    program = (
+        "from config import settings as s; print(s.SESSION_COOKIE_SECURE, s.CSRF_COOKIE_SECURE, s.SECURE_HSTS_SECONDS)"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"BEHIND_TLS": "true"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert printed.stdout.split() == ["True", "True", "31536000"]
 
 
 def test_the_front_door_leads_to_the_admin(api):

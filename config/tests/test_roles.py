@@ -9,11 +9,10 @@ from django.db import connection
 from django.db.migrations.loader import MigrationLoader
 from django.test import Client
 
-from accounts.credentials import caller_for_user
 from accounts.models import ApiKey, AuditEvent
 from accounts.roles import Role
 from accounts.snapshots import redis_client
-from accounts.tests.credentials import api_key
+from accounts.tests.credentials import access_token, api_key, caller_for_token
 from accounts.tests.factories import PASSWORD, UserFactory
 from analytics.models import DailyStat
 from config import roles
@@ -315,7 +314,7 @@ def test_who_joins_or_leaves_a_group_is_known_at_once(client, olga, alice, djang
     group = Group.objects.get(name="analyst")
 
     def is_remembered():
-        caller_for_user(alice.pk)
+        caller_for_token(access_token(alice))
         assert redis_client().exists(f"auth:user:{alice.pk}")
         with django_capture_on_commit_callbacks(execute=True):
             yield
