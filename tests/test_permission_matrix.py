@@ -71,6 +71,8 @@ MATRIX = """
     GET    /api/v1/conversations/<pk>/messages                    401    404    200    404
 
     GET    /api/v1/analytics/daily-stats                          401    403    403    200
+    GET    /api/v1/users/me/usage                                 401    200    200    200
+    GET    /api/v1/users/me/dashboard                             401    200    200    200
 
     GET    /v1/models                                             401    200    200    200
     GET    /v1/models/<name>                                      401    200    200    200

@@ -63,6 +63,8 @@ BUDGET = {
     "DELETE /api/v1/conversations/<pk>": 3,
     "GET /api/v1/conversations/<pk>/messages": 2,
     "GET /api/v1/analytics/daily-stats": 1,
+    "GET /api/v1/users/me/usage": 1,
+    "GET /api/v1/users/me/dashboard": 5,
 }
 # Pages; a password, which costs a thousand times more; and calls to models, which test_road_budget.py pins.
 ELSEWHERE = {
