@@ -3,5 +3,6 @@ from analytics import views
 
 router = OptionalSlashRouter()
 router.register("analytics/daily-stats", views.DailyStatViewSet, basename="daily-stat")
+router.register("users/me", views.MyUsageViewSet, basename="my")
 
 urlpatterns = router.urls

@@ -2,12 +2,24 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, viewsets
+from rest_framework.decorators import action
 from rest_framework.pagination import CursorPagination
+from rest_framework.request import Request
+from rest_framework.response import Response
 
 from accounts.scopes import Scope
+from accounts.views import caller_of
 from analytics.models import DailyStat
-from analytics.serializers import DailyStatSerializer
+from analytics.overview import dashboard_of
+from analytics.serializers import (
+    DailyStatSerializer,
+    DashboardSerializer,
+    UsagePeriodSerializer,
+    UsageReportSerializer,
+)
+from analytics.usage import usage_of
 
 
 class ByDayPagination(CursorPagination):
@@ -24,3 +36,24 @@ class DailyStatViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[DailyStat]
     pagination_class = ByDayPagination
     queryset = DailyStat.objects.all()
     filterset_fields: ClassVar = {"day": ["exact", "gte", "lte"], "model": ["exact"], "request_type": ["exact"]}
+
+
+class MyUsageViewSet(viewsets.ViewSet):
+    """What the caller used, from the caller's own request history."""
+
+    scope = Scope.READ
+
+    @extend_schema(parameters=[UsagePeriodSerializer], responses=UsageReportSerializer)
+    @action(detail=False, methods=["get"])
+    def usage(self, request: Request) -> Response:
+        """Calls, errors, tokens and cost by day, by model and by kind of work. Calls that still run are left out."""
+        period = UsagePeriodSerializer(data=request.query_params)
+        period.is_valid(raise_exception=True)
+        usage = usage_of(user_id=caller_of(request).user_id, **period.validated_data)
+        return Response(UsageReportSerializer(usage).data)
+
+    @extend_schema(responses=DashboardSerializer)
+    @action(detail=False, methods=["get"])
+    def dashboard(self, request: Request) -> Response:
+        """The caller's account at a glance."""
+        return Response(DashboardSerializer(dashboard_of(user_id=caller_of(request).user_id)).data)

@@ -164,7 +164,7 @@ def _validation_errors(detail: Any, path: str = "") -> Iterator[dict[str, str | 
             yield from _validation_errors(value, ".".join(filter(None, (path, own))))
     elif isinstance(detail, list):
         for index, value in enumerate(detail):
-            nested = f"{path}.{index}" if isinstance(value, Mapping) else path
+            nested = ".".join(filter(None, (path, str(index)))) if isinstance(value, Mapping) else path
             yield from _validation_errors(value, nested)
     else:
         yield {"param": path or None, "message": str(detail), "code": getattr(detail, "code", "invalid")}

@@ -125,6 +125,7 @@ def open_call(*, caller: Caller, kind: Resource, payload: dict[str, Any]) -> Cal
     quotas.reserve(
         reservation_id=call.reservation_id,
         user_id=caller.user_id,
+        api_key_id=caller.api_key_id,
         amounts=amounts,
         seconds=settings.CALL_DEADLINE_SECONDS + settings.HOLD_GRACE_SECONDS,
         also=row,

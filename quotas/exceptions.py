@@ -11,6 +11,7 @@ class QuotaExceeded(DomainError):
 
     code = "insufficient_quota"
     message = "The quota does not cover this call."
+    holder, what = "You have", "quota"
 
     def __init__(
         self, *, meter: Meter | None = None, limit: int = 0, remaining: int = 0, resets_at: datetime | None = None
@@ -21,10 +22,18 @@ class QuotaExceeded(DomainError):
     def _sentence(self) -> str:
         if self.meter is None:
             return "Your plan does not include this resource."
-        text = f"You have {self.remaining} of {self.limit} {self.meter} left, less than this call needs."
+        text = f"{self.holder} {self.remaining} of {self.limit} {self.meter} left, less than this call needs."
         if self.resets_at is not None:
-            text += f" The quota resets at {self.resets_at.isoformat().replace('+00:00', 'Z')}."
+            text += f" The {self.what} resets at {self.resets_at.isoformat().replace('+00:00', 'Z')}."
         return text
+
+
+class KeyBudgetExceeded(QuotaExceeded):
+    """The user's quotas would do; the budget of the API key that calls is too small."""
+
+    code = "insufficient_quota_of_key"
+    message = "The budget of this API key does not cover this call."
+    holder, what = "The budget of this API key has", "budget"
 
 
 class ReservationNotFound(NotFound):

@@ -1,5 +1,8 @@
 """The SQL of the hold: each function is one statement, all or nothing, and locks quota rows in the order of their ids.
 
+A hold is on the user's own quotas and on the budgets of the key that calls. The two need not belong to one person: a
+key may call on behalf of somebody else. So budgets are found by their key alone.
+
 The statements are written out because they are the promise: a hold is admitted by the row versions that it has locked,
 so N concurrent holds against a limit of L admit exactly L. A statement is its own transaction where the caller has not
 begun one.
@@ -30,14 +33,16 @@ WITH wanted AS (
         AS w(resource_type, unit, amount)
 ), locked AS MATERIALIZED (
     SELECT q.id, q.resource_type, q.unit, w.amount, q."limit", q.current_usage, q.held, q.reset_date,
-        q.overage_allowed, (q.reset_date IS NULL OR q.reset_date > %(now)s) AS is_current,
+        q.overage_allowed, q.api_key_id IS NOT NULL AS of_key,
+        (q.reset_date IS NULL OR q.reset_date > %(now)s) AS is_current,
         w.amount <= (CASE WHEN q.overage_allowed THEN 9223372036854775807 ELSE q."limit" END) - q.current_usage - q.held
             AS fits
     FROM quotas_quota q JOIN wanted w ON (q.resource_type, q.unit) = (w.resource_type, w.unit)
-    WHERE q.user_id = %(user_id)s
+    WHERE (q.user_id = %(user_id)s AND q.api_key_id IS NULL) OR q.api_key_id = %(api_key_id)s::uuid
     ORDER BY q.id FOR NO KEY UPDATE OF q
 ), verdict AS (
-    SELECT coalesce(bool_and(is_current AND fits), false) AND count(DISTINCT resource_type) = %(included)s AS admitted,
+    SELECT coalesce(bool_and(is_current AND fits), false)
+            AND count(DISTINCT resource_type) FILTER (WHERE NOT of_key) = %(included)s AS admitted,
         jsonb_object_agg(id::text, amount) AS holds
     FROM locked
 ), raised AS (
@@ -52,7 +57,8 @@ WITH wanted AS (
         %(expires_at)s
     FROM verdict v WHERE v.admitted
 )/* also */
-SELECT l.resource_type, l.unit, l.amount, l."limit", l.current_usage, l.held, l.reset_date, l.is_current, l.fits
+SELECT l.resource_type, l.unit, l.amount, l."limit", l.current_usage, l.held, l.reset_date, l.of_key, l.is_current,
+    l.fits
 FROM locked l ORDER BY l.id
 """
 
@@ -127,7 +133,7 @@ FROM reservation WHERE r.id = reservation.id
 RESET = """
 WITH due AS MATERIALIZED (
     SELECT id, period FROM quotas_quota
-    WHERE reset_date <= %(now)s AND (%(user_id)s::uuid IS NULL OR user_id = %(user_id)s)
+    WHERE reset_date <= %(now)s AND (%(everybody)s OR user_id = %(user_id)s::uuid OR api_key_id = %(api_key_id)s::uuid)
     ORDER BY id LIMIT %(batch)s FOR NO KEY UPDATE
 )
 UPDATE quotas_quota q
@@ -161,6 +167,7 @@ class Row:
     current_usage: int
     held: int
     reset_date: datetime | None
+    of_key: bool
     is_current: bool
     fits: bool
 
@@ -173,6 +180,7 @@ def reserve(
     *,
     id: UUID,
     user_id: UUID,
+    api_key_id: UUID | None,
     amounts: Amounts,
     idempotency_key: str | None,
     by_client: bool,
@@ -180,13 +188,14 @@ def reserve(
     expires_at: datetime,
     also: Also | None = None,
 ) -> list[Row]:
-    """Hold `amounts` on every quota they touch, and answer those quotas as they were before.
+    """Hold `amounts` on every quota and budget they touch, and answer those as they were before.
 
-    Held if and only if all of them are current and fit, and every resource has at least one.
+    Held if and only if all of them are current and fit, and every resource has at least one quota of the user's own.
     """
     values = _columns(amounts) | {
         "id": id,
         "user_id": user_id,
+        "api_key_id": api_key_id,
         "included": len({meter.resource for meter in amounts}),
         "asked": _json(amounts),
         "idempotency_key": idempotency_key,
@@ -212,14 +221,23 @@ def release(*, id: UUID, status: str, now: datetime) -> bool:
     return _execute(RELEASE, {"id": id, "status": status, "now": now})
 
 
-def reset(*, user_id: UUID | None, now: datetime, batch: int) -> int:
-    """Begin a new period for at most `batch` quotas whose period is over; how many there were."""
+def reset(*, user_id: UUID | None, api_key_id: UUID | None, now: datetime, batch: int) -> int:
+    """Begin a new period for at most `batch` quotas whose period is over; how many there were.
+
+    They are the user's, with the budgets of all of the user's keys, and those of the key; without both, everybody's.
+    """
     ends = {period: end for period in Period.values if (end := period_end(period, now)) is not None}
+    values = {
+        "everybody": user_id is None and api_key_id is None,
+        "user_id": user_id,
+        "api_key_id": api_key_id,
+        "now": now,
+        "batch": batch,
+        "periods": list(ends),
+        "ends": list(ends.values()),
+    }
     with connection.cursor() as cursor:
-        cursor.execute(
-            RESET,
-            {"user_id": user_id, "now": now, "batch": batch, "periods": list(ends), "ends": list(ends.values())},
-        )
+        cursor.execute(RESET, values)
         return int(cursor.rowcount)
 
 

@@ -13,6 +13,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from accounts.ids import uuid7
+from accounts.models import ApiKey
 from quotas.meters import Meter, Period, Resource, Unit
 
 
@@ -77,6 +78,11 @@ class PlanLimit(LimitFields):
         return f"{self.limit} {self.resource_type}.{self.unit} a {self.period}"
 
 
+class SubscriptionQuerySet(models.QuerySet["Subscription"]):
+    def live(self) -> SubscriptionQuerySet:
+        return self.exclude(status=Subscription.Status.CANCELED)
+
+
 class Subscription(models.Model):
     """Which plan a user is on. A user has at most one subscription that has not ended."""
 
@@ -96,6 +102,8 @@ class Subscription(models.Model):
     canceled_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     updated_at = models.DateTimeField(auto_now=True)
+
+    objects = SubscriptionQuerySet.as_manager()
 
     class Meta:
         ordering = ("-id",)
@@ -119,9 +127,19 @@ class QuotaQuerySet(models.QuerySet["Quota"]):
     def due_for_reset(self, now: datetime) -> QuotaQuerySet:
         return self.filter(reset_date__lte=now)
 
+    def of_user(self, user_id: UUID) -> QuotaQuerySet:
+        """The user's own quotas, without the budgets of the user's keys."""
+        return self.filter(user_id=user_id, api_key=None)
+
+    def of_key(self, key_id: UUID) -> QuotaQuerySet:
+        return self.filter(api_key_id=key_id)
+
 
 class Quota(LimitFields):
-    """What one user may use of one meter in one period.
+    """What one user may use of one meter in one period; with an `api_key`, the budget of that key alone.
+
+    A budget counts what its key uses, for whomever the key calls. It only bounds: what the user has no quota for, it
+    does not let in. Its `user` is the key's owner.
 
     `limit` is what counts until `reset_date`: `base_limit`, which each period starts with, plus what was `granted` in
     this one; or, where that was lowered under what is used and held already, just that, so nothing more is admitted.
@@ -130,6 +148,16 @@ class Quota(LimitFields):
 
     id: models.UUIDField[UUID, UUID] = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="quotas")
+    api_key = models.ForeignKey(
+        ApiKey,
+        on_delete=models.CASCADE,
+        null=True,
+        blank=True,
+        editable=False,
+        db_index=False,
+        related_name="budgets",
+        help_text="Whose budget this is. Empty: the user's own quota.",
+    )
     base_limit = models.BigIntegerField(validators=[MinValueValidator(0)], help_text="What each period starts with.")
     limit = models.BigIntegerField(validators=[MinValueValidator(0)], help_text="What counts until the next reset.")
     granted = models.BigIntegerField(default=0, editable=False, help_text="Part of the limit; gone at the next reset.")
@@ -144,7 +172,11 @@ class Quota(LimitFields):
     class Meta:
         ordering = ("user", "resource_type", "unit", "period")
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["user", "resource_type", "unit", "period"], name="quota_unique"),
+            models.UniqueConstraint(
+                fields=["user", "api_key", "resource_type", "unit", "period"],
+                nulls_distinct=False,
+                name="quota_unique",
+            ),
             models.CheckConstraint(condition=Q(limit__gte=0, base_limit__gte=0), name="quota_limit_not_negative"),
             models.CheckConstraint(condition=Q(current_usage__gte=0), name="quota_usage_not_negative"),
             models.CheckConstraint(condition=Q(held__gte=0), name="quota_held_not_negative"),
@@ -160,8 +192,15 @@ class Quota(LimitFields):
             models.CheckConstraint(
                 condition=Q(soft_threshold__gte=1, soft_threshold__lte=100), name="quota_threshold_percent"
             ),
+            models.CheckConstraint(
+                condition=Q(api_key=None) | Q(base_limit__gt=0, granted=0, overage_allowed=False),
+                name="quota_budget_is_plain",
+            ),
         ]
-        indexes: ClassVar = [models.Index(fields=["reset_date"], name="quota_reset_date")]
+        indexes: ClassVar = [
+            models.Index(fields=["reset_date"], name="quota_reset_date"),
+            models.Index(fields=["api_key"], condition=Q(api_key__isnull=False), name="quota_api_key"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.resource_type}.{self.unit} a {self.period}"
@@ -173,6 +212,10 @@ class Quota(LimitFields):
     @property
     def remaining(self) -> int:
         return max(0, self.limit - self.current_usage - self.held)
+
+    def is_due(self, now: datetime) -> bool:
+        """Whether its period is over, so that what it says is of the past."""
+        return self.reset_date is not None and self.reset_date <= now
 
 
 class ReservationQuerySet(models.QuerySet["Reservation"]):

@@ -4,8 +4,9 @@ from typing import Any
 
 from rest_framework import serializers
 
-from quotas.meters import Meter, Resource, Unit
-from quotas.models import Plan, PlanLimit, Quota, Reservation
+from quotas.budgets import MOST_LIMIT, Budget
+from quotas.meters import Meter, Period, Resource, Unit
+from quotas.models import Plan, PlanLimit, Quota, Reservation, Subscription
 
 MOST = 2**53
 
@@ -66,6 +67,51 @@ class QuotaSerializer(serializers.ModelSerializer[Quota]):
         read_only_fields = fields
 
 
+class BudgetSerializer(serializers.ModelSerializer[Quota]):
+    """A budget of an API key; in Python, after validation, a `Budget`."""
+
+    resource_type = serializers.ChoiceField(choices=Resource.choices)
+    unit = serializers.ChoiceField(choices=Unit.choices)
+    period = serializers.ChoiceField(choices=Period.choices)
+    limit = serializers.IntegerField(source="base_limit", min_value=1, max_value=MOST_LIMIT)
+    remaining = serializers.IntegerField(read_only=True)
+
+    class Meta:
+        model = Quota
+        fields = ("resource_type", "unit", "period", "limit", "current_usage", "held", "remaining", "reset_date")
+        read_only_fields = ("current_usage", "held", "reset_date")
+        # Two of a kind are refused by the service.
+        validators = ()
+
+    @classmethod
+    def valid(cls, data: Any) -> list[Budget]:
+        """The whole list of a key's budgets, as it was sent."""
+        rows = cls(data=data, many=True)
+        rows.is_valid(raise_exception=True)
+        return [
+            Budget(Meter(row["resource_type"], row["unit"]), row["period"], row["base_limit"])
+            for row in rows.validated_data
+        ]
+
+
+class PlanNameSerializer(serializers.ModelSerializer[Plan]):
+    class Meta:
+        model = Plan
+        fields = ("slug", "name")
+
+
+class SubscriptionSerializer(serializers.ModelSerializer[Subscription]):
+    plan = PlanNameSerializer()
+    current_period_start = serializers.DateTimeField(
+        allow_null=True, help_text="Null: on the default plan, without a subscription of one's own yet."
+    )
+
+    class Meta:
+        model = Subscription
+        fields = ("plan", "status", "current_period_start", "current_period_end", "canceled_at")
+        read_only_fields = fields
+
+
 class AmountsSerializer(serializers.Serializer[Any]):
     amounts = AmountsField()
 
@@ -101,3 +147,4 @@ class VerdictSerializer(serializers.Serializer[Any]):
     allowed = serializers.BooleanField()
     reason = serializers.CharField(allow_null=True)
     quotas = QuotaSerializer(many=True)
+    budgets = BudgetSerializer(many=True, help_text="Those of the API key that asks.")

@@ -17,7 +17,14 @@ from accounts.exceptions import InvalidInput
 from accounts.ids import uuid7
 from accounts.models import User
 from quotas import ledger
-from quotas.exceptions import IdempotencyMismatch, QuotaExceeded, ReservationNotFound, ReservationNotHeld
+from quotas.budgets import current_budgets
+from quotas.exceptions import (
+    IdempotencyMismatch,
+    KeyBudgetExceeded,
+    QuotaExceeded,
+    ReservationNotFound,
+    ReservationNotHeld,
+)
 from quotas.ledger import Also, Amounts
 from quotas.meters import period_end
 from quotas.models import Plan, PlanLimit, Quota, Reservation, Subscription
@@ -38,6 +45,7 @@ class Verdict:
     """Whether amounts would be admitted now; `refusal` is what `reserve` would raise."""
 
     quotas: list[Quota]
+    budgets: list[Quota]
     refusal: QuotaExceeded | None
 
 
@@ -49,6 +57,7 @@ def reserve(
     user_id: UUID,
     amounts: Amounts,
     seconds: int,
+    api_key_id: UUID | None = None,
     idempotency_key: str | None = None,
     reservation_id: UUID | None = None,
     by_client: bool = False,
@@ -56,14 +65,25 @@ def reserve(
 ) -> Hold:
     """Hold `amounts` on every quota of the user that they touch, all or nothing, for `seconds`.
 
-    A meter without a quota is not limited, as long as another meter of the same resource in `amounts` has one; a
-    resource without any is not in the user's plan. Only a hold that is made `by_client` can be ended over the API.
-    `also` is written in the same statement if the hold is admitted. Raises `QuotaExceeded`; `IdempotencyMismatch` if
-    the key was used for other amounts; `InvalidInput` on negative amounts.
+    `api_key_id` is the key that calls, whose budgets have to admit the amounts too, also when it calls for somebody
+    else than its owner. A meter without a quota is not limited, as long as another meter of the same resource in
+    `amounts` has one; a resource without any is not in the user's plan. Only a hold that is made `by_client` can be
+    ended over the API. `also` is written in the same statement if the hold is admitted. Raises `QuotaExceeded`, and of
+    it `KeyBudgetExceeded`; `IdempotencyMismatch` if the idempotency key was used for other amounts; `InvalidInput` on
+    negative amounts.
     """
     if not amounts or min(amounts.values()) < 0:
         raise InvalidInput("Amounts must be given and must not be negative.", param="amounts")
-    wanted = _Wanted(reservation_id or uuid7(), user_id, amounts, seconds, idempotency_key, by_client, also)
+    wanted = _Wanted(
+        reservation_id=reservation_id or uuid7(),
+        user_id=user_id,
+        api_key_id=api_key_id,
+        amounts=amounts,
+        seconds=seconds,
+        idempotency_key=idempotency_key,
+        by_client=by_client,
+        also=also,
+    )
     if idempotency_key is None:
         return _reserve(wanted)
     if held := _held_before(user_id, amounts, idempotency_key):
@@ -104,14 +124,16 @@ def release(*, reservation_id: UUID) -> None:
         raise ReservationNotHeld
 
 
-def consume(*, user_id: UUID, amounts: Amounts, idempotency_key: str | None = None) -> None:
+def consume(
+    *, user_id: UUID, amounts: Amounts, api_key_id: UUID | None = None, idempotency_key: str | None = None
+) -> None:
     """Reserve and settle in one transaction: for work that is already done or costs nothing to refuse.
 
     Its idempotency keys are apart from those of reservations, which may be released.
     """
     key = None if idempotency_key is None else f"usage:{idempotency_key}"
     with transaction.atomic():
-        hold = reserve(user_id=user_id, amounts=amounts, seconds=60, idempotency_key=key)
+        hold = reserve(user_id=user_id, amounts=amounts, seconds=60, api_key_id=api_key_id, idempotency_key=key)
         ledger.settle(id=hold.id, used=amounts, now=timezone.now())
 
 
@@ -132,7 +154,7 @@ def own_reservation(*, reservation_id: UUID, user_id: UUID) -> Reservation:
     return found
 
 
-def check(*, user_id: UUID, amounts: Amounts) -> Verdict:
+def check(*, user_id: UUID, amounts: Amounts, api_key_id: UUID | None = None) -> Verdict:
     """What `reserve` would say, without holding anything."""
     resources = {meter.resource for meter in amounts}
     quotas = current_quotas(user_id=user_id)
@@ -140,22 +162,21 @@ def check(*, user_id: UUID, amounts: Amounts) -> Verdict:
         provision(user_id=user_id)
         quotas = current_quotas(user_id=user_id)
     quotas = [quota for quota in quotas if quota.resource_type in resources]
-    touched = [quota for quota in quotas if quota.meter in amounts]
-    if not resources <= {quota.resource_type for quota in touched}:
-        return Verdict(quotas, QuotaExceeded())
-    for quota in touched:
+    budgets = current_budgets(key_id=api_key_id) if api_key_id is not None else []
+    budgets = [budget for budget in budgets if budget.resource_type in resources]
+    if not resources <= {quota.resource_type for quota in quotas if quota.meter in amounts}:
+        return Verdict(quotas, budgets, QuotaExceeded())
+    for quota in (quota for quota in [*quotas, *budgets] if quota.meter in amounts):
         if not quota.overage_allowed and quota.remaining < amounts[quota.meter]:
-            refusal = QuotaExceeded(
-                meter=quota.meter, limit=quota.limit, remaining=quota.remaining, resets_at=quota.reset_date
-            )
-            return Verdict(quotas, refusal)
-    return Verdict(quotas, None)
+            return Verdict(quotas, budgets, _exceeded(quota, of_key=quota.api_key_id is not None))
+    return Verdict(quotas, budgets, None)
 
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
     reservation_id: UUID
     user_id: UUID
+    api_key_id: UUID | None
     amounts: Amounts
     seconds: int
     idempotency_key: str | None
@@ -169,10 +190,10 @@ def _reserve(wanted: _Wanted) -> Hold:
         provision(user_id=wanted.user_id)
         hold, rows = _try_reserve(wanted)
     if hold is None and not all(row.is_current for row in rows):
-        reset_due(user_id=wanted.user_id)
+        reset_due(user_id=wanted.user_id, api_key_id=wanted.api_key_id)
         hold, rows = _try_reserve(wanted)
     if hold is None:
-        raise _refusal(rows)
+        raise _refusal(rows, wanted.amounts)
     return hold
 
 
@@ -182,6 +203,7 @@ def _try_reserve(wanted: _Wanted) -> tuple[Hold | None, list[ledger.Row]]:
     rows = ledger.reserve(
         id=wanted.reservation_id,
         user_id=wanted.user_id,
+        api_key_id=wanted.api_key_id,
         amounts=wanted.amounts,
         idempotency_key=wanted.idempotency_key,
         by_client=wanted.by_client,
@@ -194,15 +216,21 @@ def _try_reserve(wanted: _Wanted) -> tuple[Hold | None, list[ledger.Row]]:
 
 
 def _includes(rows: list[ledger.Row], amounts: Amounts) -> bool:
-    """Whether every resource has at least one quota."""
-    return {row.meter.resource for row in rows} == {meter.resource for meter in amounts}
+    """Whether every resource has at least one quota of the user's own."""
+    return {row.meter.resource for row in rows if not row.of_key} == {meter.resource for meter in amounts}
 
 
-def _refusal(rows: list[ledger.Row]) -> QuotaExceeded:
-    for row in rows:
-        if not row.fits:
-            return QuotaExceeded(meter=row.meter, limit=row.limit, remaining=row.remaining, resets_at=row.reset_date)
-    return QuotaExceeded()
+def _refusal(rows: list[ledger.Row], amounts: Amounts) -> QuotaExceeded:
+    if not _includes(rows, amounts):
+        return QuotaExceeded()
+    # The user's own first: what they refuse, a larger budget would not let in either.
+    tight = sorted((row for row in rows if not row.fits), key=lambda row: row.of_key)
+    return _exceeded(tight[0], of_key=tight[0].of_key) if tight else QuotaExceeded()
+
+
+def _exceeded(found: Quota | ledger.Row, *, of_key: bool) -> QuotaExceeded:
+    error = KeyBudgetExceeded if of_key else QuotaExceeded
+    return error(meter=found.meter, limit=found.limit, remaining=found.remaining, resets_at=found.reset_date)
 
 
 def _held_before(user_id: UUID, amounts: Amounts, idempotency_key: str) -> Hold | None:
@@ -218,22 +246,38 @@ def _held_before(user_id: UUID, amounts: Amounts, idempotency_key: str) -> Hold 
 
 
 def current_quotas(*, user_id: UUID) -> list[Quota]:
-    """The user's quotas as they stand now: the default ones made, and periods that are over begun anew."""
-    mine = Quota.objects.filter(user_id=user_id)
+    """The user's own quotas as they stand now: the default ones made, and periods that are over begun anew."""
+    mine = Quota.objects.of_user(user_id)
     quotas = list(mine.all())
     if not quotas:
         provision(user_id=user_id)
         quotas = list(mine.all())
-    if any(quota.reset_date and quota.reset_date <= timezone.now() for quota in quotas):
+    now = timezone.now()
+    if any(quota.is_due(now) for quota in quotas):
         reset_due(user_id=user_id)
         quotas = list(mine.all())
     return quotas
 
 
+def current_subscription(*, user_id: UUID) -> Subscription | None:
+    """The user's subscription that has not ended, or an unsaved one to the default plan, without a period.
+
+    None only where there is no default plan.
+    """
+    found = Subscription.objects.live().filter(user_id=user_id).select_related("plan").first()
+    if found is not None:
+        return found
+    plan = Plan.objects.filter(is_default=True).first()
+    if plan is None:
+        return None
+    # Only what is saved must have a beginning.
+    return Subscription(user_id=user_id, plan=plan, current_period_start=None)  # type: ignore[misc]
+
+
 def provision(*, user_id: UUID) -> None:
     """Make sure the user has a subscription (the default plan's, if none) and the quotas of its plan."""
     with transaction.atomic():
-        live = Subscription.objects.exclude(status=Subscription.Status.CANCELED)
+        live = Subscription.objects.live()
         if not live.filter(user_id=user_id).exists():
             plan = Plan.objects.filter(is_default=True).first()
             if plan is None:
@@ -250,17 +294,13 @@ def change_plan(*, user_id: UUID, plan: Plan, by: Caller | User) -> None:
     """
     with transaction.atomic():
         provision(user_id=user_id)
-        subscription = (
-            Subscription.objects.exclude(status=Subscription.Status.CANCELED)
-            .select_for_update(no_key=True)
-            .get(user_id=user_id)
-        )
+        subscription = Subscription.objects.live().select_for_update(no_key=True).get(user_id=user_id)
         former = subscription.plan_id
         subscription.plan = plan
         subscription.save()
         bases = {(limit.resource_type, limit.unit, limit.period): limit for limit in plan.limits.all()}
         resources = {resource for resource, _unit, _period in bases}
-        for quota in Quota.objects.filter(user_id=user_id).order_by("id").select_for_update(no_key=True):
+        for quota in Quota.objects.of_user(user_id).order_by("id").select_for_update(no_key=True):
             limit = bases.get((quota.resource_type, quota.unit, quota.period))
             if limit is None and quota.resource_type in resources:
                 quota.delete()
@@ -286,6 +326,7 @@ def set_default_plan(*, plan: Plan, by: Caller | User) -> None:
 
 def set_limit(*, quota: Quota, limit: int, by: Caller | User, reason: str = "") -> None:
     """Change what each period starts with, and the running period's limit, which cannot fall under what is used."""
+    _not_of_a_key(quota)
     if limit < 0:
         raise InvalidInput("A limit cannot be negative.", param="limit")
     with transaction.atomic():
@@ -299,6 +340,7 @@ def set_limit(*, quota: Quota, limit: int, by: Caller | User, reason: str = "") 
 
 def reset_usage(*, quota: Quota, by: Caller | User, reason: str = "") -> None:
     """Forget what was used in the running period; open grants and holds stay."""
+    _not_of_a_key(quota)
     with transaction.atomic():
         Quota.objects.filter(pk=quota.pk).update(
             current_usage=0, limit=Greatest(F("base_limit") + F("granted"), F("held")), updated_at=timezone.now()
@@ -308,6 +350,7 @@ def reset_usage(*, quota: Quota, by: Caller | User, reason: str = "") -> None:
 
 def grant(*, quota: Quota, amount: int, by: Caller | User, reason: str = "") -> None:
     """Add to the running period's limit; the next period starts with the base limit again."""
+    _not_of_a_key(quota)
     if amount <= 0:
         raise InvalidInput("A grant must be positive.", param="amount")
     with transaction.atomic():
@@ -317,12 +360,15 @@ def grant(*, quota: Quota, amount: int, by: Caller | User, reason: str = "") -> 
         audit.record("quota.granted", by=by, target=quota, amount=amount, reason=reason)
 
 
-def reset_due(*, user_id: UUID | None = None, now: datetime | None = None) -> int:
-    """Begin a new period for the quotas (of one user, or all) whose period is over; how many there were."""
+def reset_due(*, user_id: UUID | None = None, api_key_id: UUID | None = None, now: datetime | None = None) -> int:
+    """Begin a new period for the quotas whose period is over; how many there were.
+
+    They are those of one user, with the budgets of the user's keys, and those of one key; without both, everybody's.
+    """
     now = now or timezone.now()
     total = 0
     while True:
-        done = ledger.reset(user_id=user_id, now=now, batch=BATCH)
+        done = ledger.reset(user_id=user_id, api_key_id=api_key_id, now=now, batch=BATCH)
         total += done
         if done < BATCH:
             return total
@@ -348,3 +394,8 @@ def _add_missing_quotas(user_id: UUID, plan: Plan) -> None:
         ],
         ignore_conflicts=True,
     )
+
+
+def _not_of_a_key(quota: Quota) -> None:
+    if quota.api_key_id is not None:
+        raise InvalidInput("This is the budget of an API key. It is set with the key's other budgets.")

@@ -11,17 +11,21 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts.exceptions import NotFound
 from accounts.ids import UUID_PATTERN
 from accounts.scopes import Scope
 from accounts.views import caller_of
 from quotas import services
-from quotas.models import Plan, Quota, Reservation
+from quotas.budgets import own_key_budgets, set_key_budgets
+from quotas.models import Plan, Quota, Reservation, Subscription
 from quotas.serializers import (
     AmountsSerializer,
+    BudgetSerializer,
     NewReservationSerializer,
     PlanSerializer,
     QuotaSerializer,
     ReservationSerializer,
+    SubscriptionSerializer,
     UsageSerializer,
     VerdictSerializer,
 )
@@ -52,6 +56,50 @@ class MyQuotaViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Quota]):
         return Response(QuotaSerializer(quotas, many=True).data)
 
 
+class MySubscriptionViewSet(viewsets.GenericViewSet[Subscription]):
+    """Which plan the caller is on."""
+
+    scope = Scope.READ
+    serializer_class = SubscriptionSerializer
+    queryset = Subscription.objects.none()
+
+    @extend_schema(responses=SubscriptionSerializer)
+    @action(detail=False, methods=["get"])
+    def subscription(self, request: Request) -> Response:
+        """The subscription that has not ended; who has none yet is on the default plan."""
+        found = services.current_subscription(user_id=caller_of(request).user_id)
+        if found is None:
+            raise NotFound("There is no plan.")
+        return Response(SubscriptionSerializer(found).data)
+
+
+class KeyBudgetViewSet(viewsets.GenericViewSet[Quota]):
+    """What one of the caller's API keys may use, of what the caller may."""
+
+    scope = Scope.ADMIN
+    serializer_class = BudgetSerializer
+    queryset = Quota.objects.none()
+    lookup_value_regex = UUID_PATTERN
+
+    @extend_schema(responses=BudgetSerializer(many=True), filters=False)
+    @action(detail=True, methods=["get"], pagination_class=None)
+    def budgets(self, request: Request, pk: UUID) -> Response:
+        return self._answer(pk)
+
+    @budgets.mapping.put
+    @extend_schema(request=BudgetSerializer(many=True), responses=BudgetSerializer(many=True))
+    def set_budgets(self, request: Request, pk: UUID) -> Response:
+        """Replace them all. One that stays keeps its usage; an empty list leaves the key without budgets."""
+        caller = caller_of(request)
+        wanted = BudgetSerializer.valid(request.data)
+        set_key_budgets(key_id=pk, user_id=caller.user_id, budgets=wanted, by=caller)
+        return self._answer(pk)
+
+    def _answer(self, key_id: UUID) -> Response:
+        found = own_key_budgets(key_id=key_id, user_id=caller_of(self.request).user_id)
+        return Response(BudgetSerializer(found, many=True).data)
+
+
 class QuotaViewSet(viewsets.GenericViewSet[Quota]):
     """Asking and charging in one shot."""
 
@@ -63,14 +111,15 @@ class QuotaViewSet(viewsets.GenericViewSet[Quota]):
     @action(detail=False, methods=["post"])
     def check(self, request: Request) -> Response:
         """Whether the amounts would be admitted now. Holds nothing."""
-        verdict = services.check(
-            user_id=caller_of(request).user_id, amounts=_valid(AmountsSerializer, request)["amounts"]
-        )
+        caller = caller_of(request)
+        amounts = _valid(AmountsSerializer, request)["amounts"]
+        verdict = services.check(user_id=caller.user_id, api_key_id=caller.api_key_id, amounts=amounts)
         return Response(
             {
                 "allowed": verdict.refusal is None,
                 "reason": str(verdict.refusal) if verdict.refusal else None,
                 "quotas": QuotaSerializer(verdict.quotas, many=True).data,
+                "budgets": BudgetSerializer(verdict.budgets, many=True).data,
             }
         )
 
@@ -78,9 +127,9 @@ class QuotaViewSet(viewsets.GenericViewSet[Quota]):
     @action(detail=False, methods=["post"])
     def usage(self, request: Request) -> Response:
         """Charge amounts at once, all or nothing; answers the quotas as they are then."""
-        user_id = caller_of(request).user_id
-        services.consume(user_id=user_id, **_valid(UsageSerializer, request))
-        quotas = services.current_quotas(user_id=user_id)
+        caller = caller_of(request)
+        services.consume(user_id=caller.user_id, api_key_id=caller.api_key_id, **_valid(UsageSerializer, request))
+        quotas = services.current_quotas(user_id=caller.user_id)
         return Response(QuotaSerializer(quotas, many=True).data, status=status.HTTP_201_CREATED)
 
 
@@ -99,7 +148,8 @@ class ReservationViewSet(mixins.RetrieveModelMixin, mixins.ListModelMixin, views
     @extend_schema(request=NewReservationSerializer, responses={201: ReservationSerializer})
     def create(self, request: Request) -> Response:
         values = {"seconds": settings.RESERVATION_SECONDS} | _valid(NewReservationSerializer, request)
-        hold = services.reserve(user_id=caller_of(request).user_id, by_client=True, **values)
+        caller = caller_of(request)
+        hold = services.reserve(user_id=caller.user_id, api_key_id=caller.api_key_id, by_client=True, **values)
         return self._answer(hold.id, status.HTTP_201_CREATED)
 
     @extend_schema(request=AmountsSerializer, responses=ReservationSerializer)

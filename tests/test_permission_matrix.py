@@ -41,6 +41,9 @@ MATRIX = """
     GET    /api/v1/plans                                          200    200    200    200
     GET    /api/v1/plans/<slug>                                   200    200    200    200
     GET    /api/v1/users/me/quotas                                401    200    200    200
+    GET    /api/v1/users/me/subscription                          401    200    200    200
+    GET    /api/v1/users/me/api-keys/<pk>/budgets                 401    404    200    404
+    PUT    /api/v1/users/me/api-keys/<pk>/budgets                 401    404    200    404
     POST   /api/v1/quotas/check                                   401    200    200    200
     POST   /api/v1/quotas/usage                                   401    201    201    201
     GET    /api/v1/quotas/reservations                            401    200    200    200
@@ -68,6 +71,8 @@ MATRIX = """
     GET    /api/v1/conversations/<pk>/messages                    401    404    200    404
 
     GET    /api/v1/analytics/daily-stats                          401    403    403    200
+    GET    /api/v1/users/me/usage                                 401    200    200    200
+    GET    /api/v1/users/me/dashboard                             401    200    200    200
 
     GET    /v1/models                                             401    200    200    200
     GET    /v1/models/<name>                                      401    200    200    200
@@ -78,6 +83,7 @@ MATRIX = """
 # Of the calls to models: a model that does not exist. What a model answers, and whose conversation may be named, is
 # shown against a real server in test_openai_client.py.
 AMOUNTS = {"amounts": {"llm.requests": 1}}
+BUDGETS = [{"resource_type": "llm", "unit": "requests", "period": "day", "limit": 5}]
 PROMPT = {"title": "Title", "content": "Content"}
 number = itertools.count()
 BODIES = {
@@ -86,6 +92,7 @@ BODIES = {
     "POST /api/v1/auth/token/refresh": lambda: {"refresh": "made up"},
     "PUT /api/v1/users/me": lambda: {"email": f"new{next(number)}@example.com"},
     "POST /api/v1/users/me/api-keys": lambda: {"name": "key"},
+    "PUT /api/v1/users/me/api-keys/<pk>/budgets": lambda: BUDGETS,
     "POST /api/v1/quotas/check": lambda: AMOUNTS,
     "POST /api/v1/quotas/usage": lambda: AMOUNTS,
     "POST /api/v1/quotas/reservations": lambda: AMOUNTS,

@@ -16,7 +16,7 @@ from quotas import services as quotas
 from quotas.meters import Meter
 from quotas.models import Reservation
 from quotas.tests.factories import PlanFactory
-from tests.test_permission_matrix import ROWS
+from tests.test_permission_matrix import BUDGETS, ROWS
 
 REQUEST = {Meter("llm", "requests"): 1}
 AMOUNTS = {"amounts": {"llm.requests": 1}}
@@ -37,6 +37,9 @@ BUDGET = {
     "GET /api/v1/users/me/api-keys/<pk>": 1,
     "DELETE /api/v1/users/me/api-keys/<pk>": 3,
     "GET /api/v1/users/me/quotas": 1,
+    "GET /api/v1/users/me/subscription": 1,
+    "GET /api/v1/users/me/api-keys/<pk>/budgets": 2,
+    "PUT /api/v1/users/me/api-keys/<pk>/budgets": 6,
     "POST /api/v1/quotas/check": 1,
     "POST /api/v1/quotas/usage": 3,
     "GET /api/v1/quotas/reservations": 1,
@@ -60,6 +63,8 @@ BUDGET = {
     "DELETE /api/v1/conversations/<pk>": 3,
     "GET /api/v1/conversations/<pk>/messages": 2,
     "GET /api/v1/analytics/daily-stats": 1,
+    "GET /api/v1/users/me/usage": 1,
+    "GET /api/v1/users/me/dashboard": 5,
 }
 # Pages; a password, which costs a thousand times more; and calls to models, which test_road_budget.py pins.
 ELSEWHERE = {
@@ -71,6 +76,7 @@ BODIES = {
     "PUT /api/v1/users/me": {"email": "alice2@example.com"},
     "PATCH /api/v1/users/me": {"full_name": "Alice"},
     "POST /api/v1/users/me/api-keys": {"name": "key"},
+    "PUT /api/v1/users/me/api-keys/<pk>/budgets": BUDGETS,
     "POST /api/v1/quotas/check": AMOUNTS,
     "POST /api/v1/quotas/usage": AMOUNTS,
     "POST /api/v1/quotas/reservations": AMOUNTS,

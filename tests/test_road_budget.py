@@ -6,10 +6,12 @@ from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
 
 from accounts.authentication import require_caller
+from accounts.models import ApiKey
 from conversations import services
 from conversations.models import Conversation
 from inference.models import Model, Provider, Request
 from inference.services import Status, Usage
+from quotas.tests.factories import QuotaFactory
 
 PAYLOAD = {"model": "some-model", "messages": [{"role": "user", "content": "Hello"}]}
 
@@ -42,6 +44,18 @@ def test_a_warm_call(account, model):
     assert metering == ["WITH", "WITH"]
     assert Request.objects.filter(status="success").count() == 2
     assert account.usage()["llm.tokens"] == (14, 0)
+
+
+def test_a_budget_of_the_key_costs_no_statement_more(account, model):
+    call(account.key)
+    key = ApiKey.objects.get(user=account.user)
+    budget = QuotaFactory(user=account.user, api_key=key, unit="tokens", period="day", limit=10**6)
+    authenticating, metering = call(account.key)
+
+    assert authenticating == 0
+    assert metering == ["WITH", "WITH"]
+    budget.refresh_from_db()
+    assert (budget.current_usage, budget.held) == (7, 0)
 
 
 def test_a_warm_call_that_is_kept_in_a_conversation_still_has_two_commits(account, model):

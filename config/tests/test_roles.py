@@ -9,10 +9,10 @@ from django.db import connection
 from django.db.migrations.loader import MigrationLoader
 from django.test import Client
 
+from accounts.credentials import caller_for_key
 from accounts.models import ApiKey, AuditEvent
 from accounts.roles import Role
-from accounts.snapshots import redis_client
-from accounts.tests.credentials import access_token, api_key, caller_for_token
+from accounts.tests.credentials import api_key
 from accounts.tests.factories import PASSWORD, UserFactory
 from analytics.models import DailyStat
 from config import roles
@@ -311,23 +311,18 @@ def test_the_form_of_a_user_explains_the_groups(client, olga, alice):
 
 def test_who_joins_or_leaves_a_group_is_known_at_once(client, olga, alice, django_capture_on_commit_callbacks):
     client.force_login(olga)
-    group = Group.objects.get(name="analyst")
+    group, raw = Group.objects.get(name="analyst"), api_key(alice)
 
-    def is_remembered():
-        caller_for_token(access_token(alice))
-        assert redis_client().exists(f"auth:user:{alice.pk}")
-        with django_capture_on_commit_callbacks(execute=True):
-            yield
-        yield bool(redis_client().exists(f"auth:user:{alice.pk}"))
+    def sees_statistics():
+        return caller_for_key(raw).has_perm("analytics.view_dailystat")
 
-    joining = is_remembered()
-    next(joining)
-    save(client, page(alice), groups=[str(group.pk)], is_staff="on")
-    assert next(joining) is False
-    changing = is_remembered()
-    next(changing)
-    save(client, page(group), name="Analysts")
-    assert next(changing) is False
+    assert not sees_statistics()
+    with django_capture_on_commit_callbacks(execute=True):
+        save(client, page(alice), groups=[str(group.pk)], is_staff="on")
+    assert sees_statistics()
+    with django_capture_on_commit_callbacks(execute=True):
+        save(client, page(group), permissions=[])
+    assert not sees_statistics()
 
 
 # Analysts ------------------------------------------------------------------------------------------------------------

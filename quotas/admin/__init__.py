@@ -1,7 +1,15 @@
 """The operators' pages of this application; each module registers its own."""
 
+from quotas.admin.keys import ApiKeyWithBudgetsAdmin
 from quotas.admin.plans import PlanAdmin, SubscriptionAdmin
 from quotas.admin.quotas import QuotaAdmin, ReservationAdmin
 from quotas.admin.users import UserWithPlanAdmin
 
-__all__ = ["PlanAdmin", "QuotaAdmin", "ReservationAdmin", "SubscriptionAdmin", "UserWithPlanAdmin"]
+__all__ = [
+    "ApiKeyWithBudgetsAdmin",
+    "PlanAdmin",
+    "QuotaAdmin",
+    "ReservationAdmin",
+    "SubscriptionAdmin",
+    "UserWithPlanAdmin",
+]

@@ -5,14 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
+from django.core.exceptions import ValidationError
 from unfold.forms import BaseDialogForm
 from unfold.widgets import (
     UnfoldAdminBigIntegerFieldWidget,
     UnfoldAdminSelectWidget,
+    UnfoldAdminTextareaWidget,
     UnfoldAdminTextInputWidget,
 )
 
 from quotas.admin.display import bar
+from quotas.budgets import MOST_BUDGETS, MOST_LIMIT, Budget
+from quotas.meters import Meter, Period, Resource, Unit
 from quotas.models import Plan, Quota
 
 # Far above any use, far below where sums of them would leave 64 bits.
@@ -76,3 +80,45 @@ class PlanDialog(BaseDialogForm):
     plan = forms.ModelChoiceField(
         queryset=Plan.objects.filter(is_active=True), empty_label=None, widget=UnfoldAdminSelectWidget
     )
+
+
+class BudgetsDialog(ReasonDialog):
+    """All budgets of a key as text, one a line; cleaned, they are a list of `Budget`."""
+
+    budgets = forms.CharField(
+        required=False,
+        max_length=2000,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 6, "placeholder": "llm.tokens day 50000"}),
+        help_text="One a line: meter, period and limit, such as llm.tokens day 50000. A cost is in micro-USD. A period "
+        f"is one of {', '.join(Period.values)}. Without any line, the key has no budget.",
+    )
+    field_order = ("budgets", "reason")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        rows = Quota.objects.filter(api_key_id=self.object_id)
+        self.initial["budgets"] = "\n".join(f"{row.meter} {row.period} {row.base_limit}" for row in rows)
+
+    def clean_budgets(self) -> list[Budget]:
+        lines = [line.split() for line in self.cleaned_data["budgets"].splitlines() if line.strip()]
+        if len(lines) > MOST_BUDGETS:
+            raise ValidationError(f"A key has at most {MOST_BUDGETS} budgets.")
+        budgets = [budget_of(words) for words in lines]
+        if len({(budget.meter, budget.period) for budget in budgets}) < len(budgets):
+            raise ValidationError("Two lines are about the same meter and period.")
+        return budgets
+
+
+def budget_of(words: list[str]) -> Budget:
+    """The budget that a line says, `llm.tokens day 50000`."""
+    line = " ".join(words)
+    if len(words) != 3:
+        raise ValidationError(f"“{line}” is not a meter, a period and a limit.")
+    resource, _, unit = words[0].partition(".")
+    if resource not in Resource.values or unit not in Unit.values:
+        raise ValidationError(f"“{line}”: there is no meter {words[0]}.")
+    if words[1] not in Period.values:
+        raise ValidationError(f"“{line}”: there is no period {words[1]}.")
+    if not words[2].isdecimal() or not 0 < int(words[2]) <= MOST_LIMIT:
+        raise ValidationError(f"“{line}”: a limit is a whole number from 1 to {MOST_LIMIT}.")
+    return Budget(Meter(resource, unit), words[1], int(words[2]))

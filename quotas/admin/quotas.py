@@ -83,7 +83,8 @@ class QuotaAdmin(OperatorAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Quota]:
         quotas: QuerySet[Quota] = super().get_queryset(request)
-        return quotas.annotate(share=SHARE)
+        # Budgets of keys are on the pages of the keys.
+        return quotas.filter(api_key=None).annotate(share=SHARE)
 
     @display(description="meter")
     def meter(self, quota: Quota) -> str:

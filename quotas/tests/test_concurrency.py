@@ -8,8 +8,11 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
+from accounts.models import ApiKey
+from accounts.tests.credentials import api_key
 from accounts.tests.factories import UserFactory
 from quotas import services
+from quotas.budgets import Budget, set_key_budgets
 from quotas.exceptions import QuotaExceeded, ReservationNotHeld
 from quotas.meters import Meter
 from quotas.models import Plan, Quota, Reservation, Subscription
@@ -64,6 +67,86 @@ def test_64_threads_against_a_limit_of_50_admit_exactly_50(quota):
     assert results.count("insufficient_quota") == THREADS - LIMIT
     assert quota.current_usage + quota.held == LIMIT
     assert quota.held == 0
+
+
+@pytest.fixture
+def budget(quota):
+    """Of a key of the quota's user; the quota itself is larger."""
+    Quota.objects.update(limit=10 * LIMIT, base_limit=10 * LIMIT)
+    return QuotaFactory(user=quota.user, api_key=key_of(quota.user), unit="requests", limit=LIMIT)
+
+
+def key_of(user):
+    api_key(user)
+    return ApiKey.objects.get(user=user)
+
+
+def test_64_threads_against_a_budget_of_50_admit_exactly_50(quota, budget):
+    def call(number):
+        try:
+            hold = reserve(quota, api_key_id=budget.api_key_id)
+        except QuotaExceeded as refusal:
+            return refusal.code
+        services.settle(reservation_id=hold.id, used={REQUESTS: 1})
+        return "admitted"
+
+    results = in_threads(call)
+
+    quota.refresh_from_db()
+    budget.refresh_from_db()
+    assert results.count("admitted") == LIMIT
+    assert results.count("insufficient_quota_of_key") == THREADS - LIMIT
+    assert (quota.current_usage, quota.held) == (budget.current_usage, budget.held) == (LIMIT, 0)
+
+
+def test_one_key_that_calls_for_many_people_stays_within_its_budget(quota, budget):
+    people = [QuotaFactory(unit="requests", limit=1000) for _ in range(8)]
+
+    def call(number):
+        try:
+            hold = reserve(people[number % 8], api_key_id=budget.api_key_id)
+        except QuotaExceeded:
+            return 0
+        if number % 3:
+            services.settle(reservation_id=hold.id, used={REQUESTS: 1})
+        return 1
+
+    admitted = sum(in_threads(call))
+
+    budget.refresh_from_db()
+    assert admitted == budget.current_usage + budget.held == LIMIT
+    for theirs in people:
+        theirs.refresh_from_db()
+    assert sum(theirs.current_usage for theirs in people) == budget.current_usage
+    assert sum(theirs.held for theirs in people) == budget.held
+
+
+def test_budgets_that_are_set_while_calls_run_break_nothing(quota, budget):
+    key_id = budget.api_key_id
+    lists = [
+        [],
+        [Budget(REQUESTS, "month", LIMIT)],
+        [Budget(REQUESTS, "month", 5), Budget(REQUESTS, "day", 7)],
+        [Budget(TOKENS, "day", 3), Budget(REQUESTS, "day", 100)],
+    ]
+
+    def run(number):
+        if number % 3 == 0:
+            wanted = lists[number // 3 % len(lists)]
+            set_key_budgets(key_id=key_id, user_id=quota.user_id, budgets=wanted, by=quota.user)
+            return 0
+        try:
+            hold = reserve(quota, 2, api_key_id=key_id)
+        except QuotaExceeded:
+            return 0
+        services.settle(reservation_id=hold.id, used={REQUESTS: 3})
+        return 1
+
+    admitted = sum(in_threads(run, 48))
+
+    quota.refresh_from_db()
+    assert set(Quota.objects.values_list("held", flat=True)) == {0}
+    assert quota.current_usage == 3 * admitted > 0
 
 
 def test_holds_over_several_quotas_in_any_order_do_not_deadlock(quota):

@@ -4,6 +4,8 @@ import pytest
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
+from accounts.models import ApiKey
+from accounts.tests.credentials import api_key
 from quotas.models import Plan, Quota, Reservation, Subscription
 from quotas.tests.factories import PlanFactory, QuotaFactory, SubscriptionFactory
 
@@ -51,6 +53,27 @@ def test_a_user_has_one_quota_of_a_kind(alice):
 
     with pytest.raises(IntegrityError, match="quota_unique"), transaction.atomic():
         QuotaFactory(user=alice)
+
+
+@pytest.fixture
+def key(alice):
+    api_key(alice)
+    return ApiKey.objects.get()
+
+
+def test_a_key_has_one_budget_of_a_kind_beside_its_owners_quota(alice, key):
+    QuotaFactory(user=alice)
+    QuotaFactory(user=alice, api_key=key)
+
+    with pytest.raises(IntegrityError, match="quota_unique"), transaction.atomic():
+        QuotaFactory(user=alice, api_key=key)
+
+
+@pytest.mark.parametrize("change", ["granted = 1", "overage_allowed = true", "base_limit = 0"])
+def test_a_budget_only_bounds(alice, key, change):
+    QuotaFactory(user=alice, api_key=key)
+
+    assert "quota_budget_is_plain" in refused(f"UPDATE quotas_quota SET {change}")
 
 
 def test_a_user_has_one_subscription_that_runs(alice):

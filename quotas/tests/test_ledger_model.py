@@ -17,6 +17,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from accounts.models import ApiKey
+from accounts.tests.credentials import api_key
 from accounts.tests.factories import UserFactory
 from quotas import services
 from quotas.exceptions import QuotaExceeded, ReservationNotHeld
@@ -26,14 +28,18 @@ from quotas.tests.factories import QuotaFactory, SubscriptionFactory
 
 BEGINNING = datetime(2026, 3, 30, 22, 0, tzinfo=UTC)
 
-# resource, unit, period, limit, overage allowed
+# resource, unit, period, limit, overage allowed; the last three are budgets of a key, which count when it calls
 QUOTAS = (
     ("llm", "requests", "month", 8, False),
     ("llm", "tokens", "month", 60, False),
     ("llm", "tokens", "day", 25, False),
     ("embedding", "tokens", "day", 5, True),
     ("stt", "seconds", "none", 30, False),
+    ("llm", "tokens", "day", 20, False),
+    ("llm", "cost", "month", 9, False),
+    ("tts", "characters", "none", 50, False),
 )
+OWN = len(QUOTAS) - 3
 METERS = (
     *(Meter("llm", "requests"), Meter("llm", "tokens"), Meter("embedding", "tokens"), Meter("stt", "seconds")),
     *(Meter("llm", "cost"), Meter("tts", "characters")),
@@ -45,6 +51,7 @@ amounts = st.dictionaries(st.sampled_from(METERS), st.integers(0, 12), min_size=
 @dataclass
 class ModelQuota:
     meter: Meter
+    of_key: bool
     period: str
     base: int
     overage: bool
@@ -92,13 +99,22 @@ class Ledger(RuleBasedStateMachine):
         self.time = self.clock.start()
         self.user = UserFactory()
         SubscriptionFactory(user=self.user)
+        api_key(self.user)
+        self.key = ApiKey.objects.get(user=self.user)
         self.rows, self.quotas, self.holds = [], [], []
-        for resource, unit, period, limit, overage in QUOTAS:
+        for number, (resource, unit, period, limit, overage) in enumerate(QUOTAS):
             row = QuotaFactory(
-                user=self.user, resource_type=resource, unit=unit, period=period, limit=limit, overage_allowed=overage
+                user=self.user,
+                api_key=self.key if number >= OWN else None,
+                resource_type=resource,
+                unit=unit,
+                period=period,
+                limit=limit,
+                overage_allowed=overage,
             )
             self.rows.append(row)
-            self.quotas.append(ModelQuota(Meter(resource, unit), period, limit, overage, row.reset_date, limit))
+            meter, of_key = Meter(resource, unit), number >= OWN
+            self.quotas.append(ModelQuota(meter, of_key, period, limit, overage, row.reset_date, limit))
 
     def teardown(self):
         self.clock.stop()
@@ -107,56 +123,62 @@ class Ledger(RuleBasedStateMachine):
     def now(self):
         return datetime.now(UTC)
 
-    def touched(self, wanted):
-        return [quota for quota in self.quotas if quota.meter in wanted]
+    def touched(self, wanted, with_key):
+        return [quota for quota in self.quotas if quota.meter in wanted and (with_key or not quota.of_key)]
+
+    def caller(self, with_key):
+        return {"user_id": self.user.pk, "api_key_id": self.key.pk if with_key else None}
 
     def begin_due_periods(self):
         for quota in self.quotas:
             if quota.is_due(self.now):
                 quota.reset(self.now)
 
-    def admits(self, wanted):
-        touched = self.touched(wanted)
-        return {quota.meter.resource for quota in touched} == {meter.resource for meter in wanted} and all(
+    def admits(self, wanted, with_key):
+        touched = self.touched(wanted, with_key)
+        included = {quota.meter.resource for quota in touched if not quota.of_key}
+        return included == {meter.resource for meter in wanted} and all(
             quota.overage or wanted[quota.meter] <= quota.room for quota in touched
         )
 
-    @rule(target=open_holds, wanted=amounts, seconds=st.sampled_from([5, 500, 100_000]))
-    def reserve(self, wanted, seconds):
-        if any(quota.is_due(self.now) for quota in self.touched(wanted)):
+    @rule(target=open_holds, wanted=amounts, seconds=st.sampled_from([5, 500, 100_000]), with_key=st.booleans())
+    def reserve(self, wanted, seconds, with_key):
+        caller = self.caller(with_key)
+        if any(quota.is_due(self.now) for quota in self.touched(wanted, with_key)):
             self.begin_due_periods()
-        if not self.admits(wanted):
+        if not self.admits(wanted, with_key):
             with pytest.raises(QuotaExceeded):
-                services.reserve(user_id=self.user.pk, amounts=wanted, seconds=seconds)
+                services.reserve(**caller, amounts=wanted, seconds=seconds)
             return multiple()
-        admitted = services.reserve(user_id=self.user.pk, amounts=wanted, seconds=seconds)
+        admitted = services.reserve(**caller, amounts=wanted, seconds=seconds)
         hold = ModelHold(admitted.id, admitted.expires_at)
-        for quota in self.touched(wanted):
+        for quota in self.touched(wanted, with_key):
             quota.held += wanted[quota.meter]
             hold.holds.append((quota, wanted[quota.meter]))
         self.holds.append(hold)
         return hold
 
-    @rule(wanted=amounts)
-    def check(self, wanted):
-        self.begin_due_periods()
-        verdict = services.check(user_id=self.user.pk, amounts=wanted)
-        assert (verdict.refusal is None) == self.admits(wanted)
-
-    @rule(wanted=amounts)
-    def consume(self, wanted):
-        before = [replace(quota) for quota in self.quotas]
-        if any(quota.is_due(self.now) for quota in self.touched(wanted)):
+    @rule(wanted=amounts, with_key=st.booleans())
+    def check(self, wanted, with_key):
+        if any(quota.is_due(self.now) for quota in self.quotas if with_key or not quota.of_key):
             self.begin_due_periods()
-        if not self.admits(wanted):
+        verdict = services.check(**self.caller(with_key), amounts=wanted)
+        assert (verdict.refusal is None) == self.admits(wanted, with_key)
+
+    @rule(wanted=amounts, with_key=st.booleans())
+    def consume(self, wanted, with_key):
+        before = [replace(quota) for quota in self.quotas]
+        if any(quota.is_due(self.now) for quota in self.touched(wanted, with_key)):
+            self.begin_due_periods()
+        if not self.admits(wanted, with_key):
             with pytest.raises(QuotaExceeded):
-                services.consume(user_id=self.user.pk, amounts=wanted)
+                services.consume(**self.caller(with_key), amounts=wanted)
             # One transaction: the periods that it began are begun by the next call.
             for quota, former in zip(self.quotas, before, strict=True):
                 vars(quota).update(vars(former))
             return
-        services.consume(user_id=self.user.pk, amounts=wanted)
-        for quota in self.touched(wanted):
+        services.consume(**self.caller(with_key), amounts=wanted)
+        for quota in self.touched(wanted, with_key):
             quota.usage += wanted[quota.meter]
 
     @rule(target=ended_holds, hold=consumes(open_holds), used=amounts)
@@ -204,19 +226,19 @@ class Ledger(RuleBasedStateMachine):
         services.reset_due(user_id=self.user.pk)
         self.begin_due_periods()
 
-    @rule(index=st.integers(0, len(QUOTAS) - 1), amount=st.integers(1, 20))
+    @rule(index=st.integers(0, OWN - 1), amount=st.integers(1, 20))
     def grant(self, index, amount):
         services.grant(quota=self.rows[index], amount=amount, by=self.user)
         self.quotas[index].limit += amount
         self.quotas[index].granted += amount
 
-    @rule(index=st.integers(0, len(QUOTAS) - 1), limit=st.integers(0, 40))
+    @rule(index=st.integers(0, OWN - 1), limit=st.integers(0, 40))
     def set_limit(self, index, limit):
         services.set_limit(quota=self.rows[index], limit=limit, by=self.user)
         quota = self.quotas[index]
         quota.base, quota.limit = limit, max(limit + quota.granted, quota.usage + quota.held)
 
-    @rule(index=st.integers(0, len(QUOTAS) - 1))
+    @rule(index=st.integers(0, OWN - 1))
     def reset_usage(self, index):
         services.reset_usage(quota=self.rows[index], by=self.user)
         quota = self.quotas[index]
