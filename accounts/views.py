@@ -14,7 +14,7 @@ from rest_framework.permissions import AllowAny, BasePermission, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts import services
+from accounts import erasing, services
 from accounts.authentication import client_ip
 from accounts.caller import Caller
 from accounts.exceptions import NotFound
@@ -77,7 +77,7 @@ class UserViewSet(viewsets.GenericViewSet[User]):
     @extend_schema(responses={204: None})
     def close_me(self, request: Request) -> Response:
         caller = caller_of(request)
-        services.close_account(user_id=caller.user_id, by=caller)
+        erasing.erase_user(user_id=caller.user_id, by=caller)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
