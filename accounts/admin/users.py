@@ -22,7 +22,8 @@ from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 
 from accounts import audit, services
-from accounts.admin.base import AuditedAdmin, OperatorAdmin, operator
+from accounts.admin.base import AuditedAdmin, operator
+from accounts.admin.data import DATA_ACTIONS, UserDataAdmin, is_gone, state_label
 from accounts.admin.display import EMPTY, label, link_to_list
 from accounts.admin.forms import NewUserForm, OwnPasswordForm, PasswordDialog, UserForm
 from accounts.models import User
@@ -34,7 +35,7 @@ RECORD = (
 
 
 @admin.register(User)
-class UserAdmin(OperatorAdmin):
+class UserAdmin(UserDataAdmin):
     """Users are never deleted here: their history hangs on them. Deactivating shuts them out at once."""
 
     form = UserForm
@@ -50,7 +51,7 @@ class UserAdmin(OperatorAdmin):
     search_help_text = "E-mail, user name or id"
     ordering = ("-id",)
     actions = ("activate", "deactivate")
-    actions_detail: tuple[str, ...] = ("new_key", "change_password")
+    actions_detail: tuple[Any, ...] = ("new_key", "change_password", DATA_ACTIONS)
     autocomplete_fields = ("groups",)
     readonly_fields: tuple[str, ...] = (
         *("row_id", "stripe_customer_id", "created_at", "updated_at", "last_login", "password_changed_at"),
@@ -68,11 +69,11 @@ class UserAdmin(OperatorAdmin):
 
     @display(description="user", ordering="email", header=True)
     def person(self, user: User) -> list[str]:
-        return [user.email, user.full_name]
+        return [str(user), user.full_name]
 
     @display(description="state", ordering="is_active")
     def state(self, user: User) -> SafeString:
-        return label("active", "success") if user.is_active else label("shut out", "danger")
+        return state_label(user)
 
     @display(description="rights", ordering="is_staff")
     def rights(self, user: User) -> SafeString | str:
@@ -104,10 +105,12 @@ class UserAdmin(OperatorAdmin):
         """Who is not a superuser may change no other staff: a new password is all it takes to become somebody."""
         if not super().has_change_permission(request):
             return False
-        if request.user.is_superuser or obj is None:
+        if obj is None:
             return True
         subject = obj if isinstance(obj, User) else self.get_object(request, obj)
-        return subject is not None and (subject.pk == request.user.pk or not (subject.is_staff or subject.is_superuser))
+        if subject is None or is_gone(subject) or request.user.is_superuser:
+            return bool(request.user.is_superuser) and (subject is None or not is_gone(subject))
+        return bool(subject.pk == request.user.pk or not (subject.is_staff or subject.is_superuser))
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> tuple[str, ...]:
         if request.user.is_superuser:
