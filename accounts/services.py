@@ -186,21 +186,16 @@ def change_password(*, caller: Caller, current_password: str, new_password: str,
 
 
 def set_user_active(*, user: User, is_active: bool, by: Caller | User) -> None:
-    """Let a user in or shut them out, with all of their keys and tokens, from the next request on."""
+    """Let a user in or shut them out, with all of their keys and tokens, from the next request on.
+
+    `Conflict` if the user was merged into another, or erased: both is for good.
+    """
     with transaction.atomic():
-        User.objects.filter(pk=user.pk).update(is_active=is_active, updated_at=timezone.now())
+        lasting = User.objects.filter(pk=user.pk, merged_into=None, erased_at=None)
+        if not lasting.update(is_active=is_active, updated_at=timezone.now()):
+            raise Conflict("This user was merged into another or erased.", code="user_gone")
         drop_snapshots(user.pk)
         audit.record("user.activated" if is_active else "user.deactivated", by=by, target=user)
-
-
-def close_account(*, user_id: UUID, by: Caller | User) -> None:
-    """End a user's access: the account and its keys stop working at once; history stays for the operator."""
-    with transaction.atomic():
-        user = _locked(user_id)
-        User.objects.filter(pk=user.pk).update(is_active=False, updated_at=timezone.now())
-        ApiKey.objects.filter(user=user).update(is_active=False)
-        drop_snapshots(user.pk)
-        audit.record("user.closed", by=by, target=user)
 
 
 def _locked(user_id: UUID) -> User:

@@ -93,7 +93,7 @@ def drop_snapshots(user_id: UUID, *, also: Iterable[str] = ()) -> None:
     """
 
     def drop() -> None:
-        names = [*_names_of(user_id), *also]
+        names = [*names_of(user_id), *also]
         if not _forget(user_id, names):
             log.warning("auth_snapshot_not_dropped", user_id=str(user_id))
             threading.Thread(target=_keep_trying, args=(user_id, names), daemon=True).start()
@@ -101,7 +101,8 @@ def drop_snapshots(user_id: UUID, *, also: Iterable[str] = ()) -> None:
     transaction.on_commit(drop)
 
 
-def _names_of(user_id: UUID) -> list[str]:
+def names_of(user_id: UUID) -> list[str]:
+    """Every snapshot that speaks of a user, but those of sessions: these go by the generation."""
     prefixes = ApiKey.objects.filter(user_id=user_id).values_list("prefix", "previous_prefix")
     identities = ChannelIdentity.objects.filter(user_id=user_id).values_list("channel_type", "channel_user_id")
     aliases = User.objects.filter(merged_into=user_id).values_list("pk", flat=True)

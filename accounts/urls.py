@@ -1,4 +1,6 @@
-from accounts import session_views, views
+from django.urls import re_path
+
+from accounts import data_views, session_views, views
 from accounts.routers import OptionalSlashRouter
 
 router = OptionalSlashRouter()
@@ -10,4 +12,7 @@ router.register("auth/token", session_views.TokenViewSet, basename="token")
 router.register("auth", session_views.SignOutViewSet, basename="sign-out")
 router.register("auth", session_views.SignOutEverywhereViewSet, basename="sign-out-everywhere")
 
-urlpatterns = router.urls
+urlpatterns = [
+    re_path(r"^users/me/export/?$", data_views.ExportView.as_view(), name="user-export"),
+    *router.urls,
+]

@@ -15,7 +15,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import Serializer
 
-from accounts import services
+from accounts import erasing, services
 from accounts.authentication import client_ip, user_agent
 from accounts.caller import Caller
 from accounts.exceptions import NotFound
@@ -82,7 +82,7 @@ class MeViewSet(viewsets.GenericViewSet[User]):
     @extend_schema(responses={204: None})
     def close_me(self, request: Request) -> Response:
         caller = caller_of(request)
-        services.close_account(user_id=caller.user_id, by=caller)
+        erasing.erase_user(user_id=caller.user_id, by=caller)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
     @extend_schema(request=ChangePasswordSerializer, responses={204: None})

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 import structlog
 from django.core.exceptions import BadRequest, PermissionDenied, RequestDataTooBig, ValidationError
-from django.db import InterfaceError, OperationalError
+from django.db import IntegrityError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
@@ -92,12 +92,19 @@ def failure_of(error: Exception) -> Failure | None:
     if isinstance(error, OperationalError | InterfaceError):
         log.error("database_unavailable", exc_info=error)
         return UNAVAILABLE
+    if isinstance(error, IntegrityError) and _constraint(error) == "user_not_erased":
+        return failure_of(NotAuthenticated("This account was erased."))
     if isinstance(error, ValidationError):
         # Values that serializers and filters do not look at, such as the position in a cursor.
         return Failure(400, "invalid_request_error", "invalid_value", " ".join(error.messages))
     if isinstance(error, BadRequest):
         return Failure(400, "invalid_request_error", "bad_request", str(error) or "The request cannot be read.")
     return next((failure for cls, failure in FIXED if isinstance(error, cls)), None)
+
+
+def _constraint(error: IntegrityError) -> str | None:
+    """Which rule of the database refused."""
+    return getattr(getattr(error.__cause__, "diag", None), "constraint_name", None)
 
 
 def exception_handler(error: Exception, _context: Mapping[str, Any]) -> HttpResponse | None:

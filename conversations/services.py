@@ -29,7 +29,10 @@ class Turn:
     conversation_id: UUID | None = None
 
     def settle(self) -> None:
-        """The second commit: money, history and the assistant's message, together."""
+        """The second commit: money, history and the assistant's message, together.
+
+        The call of a conversation that was deleted meanwhile is settled all the same.
+        """
         outcome = self.call.outcome
         if self.conversation_id is None or not outcome.text:
             inference.settle(self.call)
@@ -70,14 +73,17 @@ def open_chat(*, caller: Caller, payload: dict[str, Any], conversation_id: str |
         return Turn(call, conversation)
 
 
-def append_message(*, conversation_id: UUID, role: Message.Role, content: str, **fields: Any) -> Message:
-    """Add a message at the end, and mark the conversation as active now."""
+def append_message(*, conversation_id: UUID, role: Message.Role, content: str, **fields: Any) -> Message | None:
+    """Add a message at the end, and mark the conversation as active now; None if it was deleted meanwhile.
+
+    The mark comes first: it locks the conversation, which then stays until the message is in it.
+    """
     with transaction.atomic(savepoint=False):
-        message = Message.objects.create(
+        if not Conversation.objects.filter(pk=conversation_id).update(last_activity=timezone.now()):
+            return None
+        return Message.objects.create(
             conversation_id=conversation_id, role=role, content=content.replace("\0", "\ufffd"), **fields
         )
-        Conversation.objects.filter(pk=conversation_id).update(last_activity=timezone.now())
-        return message
 
 
 def _own_conversation(id: Any, caller: Caller) -> UUID:

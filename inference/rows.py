@@ -13,13 +13,13 @@ from django.db import connection
 
 from quotas.ledger import Also
 
-# `id` and `user_id` and `now` are the reservation's.
+# `id` and `now` are the reservation's, and so is the user.
 OPEN = """
 INSERT INTO inference_request (
     id, user_id, api_key_id, reservation_id, request_type, model, is_stream, input_tokens, request_data, created_at,
     provider, status, error_code, error_message, usage, output_tokens, seconds, characters, cost
 ) SELECT
-    %(request_id)s::uuid, %(user_id)s::uuid, %(api_key_id)s::uuid, %(id)s::uuid, %(request_type)s, %(model)s,
+    %(request_id)s::uuid, v.user_id, %(api_key_id)s::uuid, %(id)s::uuid, %(request_type)s, %(model)s,
     %(is_stream)s, %(input_tokens)s::int, %(request_data)s::jsonb, %(now)s,
     '', 'running', '', '', 'estimated', 0, 0, 0, 0
 FROM verdict v WHERE v.admitted

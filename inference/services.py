@@ -33,6 +33,7 @@ CLIENT_DISCONNECTED = "client_disconnected"
 UPSTREAM_ERROR = "upstream_error"
 DEADLINE = "deadline"
 ABANDONED = "abandoned"
+USER_ERASED = "user_erased"
 
 # The estimate counts three bytes a token; no text has tokens of four times that on the average.
 CERTAINLY_TOO_LONG = 4
@@ -179,15 +180,23 @@ def sweep_abandoned(*, now: datetime | None = None, batch: int = 500, all_runnin
     swept = 0
     for request in lost[:batch]:
         with transaction.atomic():
-            swept += _abandon(request, now)
+            swept += _end(request, now, ABANDONED, "The process that handled this call was lost.")
     return swept
 
 
-def _abandon(request: Request, now: datetime) -> int:
+def end_running(*, user_id: UUID) -> None:
+    """End the user's running calls as if their processes had died; what they still bring is not written down."""
+    now = timezone.now()
+    with transaction.atomic():
+        for request in Request.objects.filter(user_id=user_id, status=Status.RUNNING).order_by("id"):
+            _end(request, now, USER_ERASED, "")
+
+
+def _end(request: Request, now: datetime, code: str, message: str) -> int:
     claimed = Request.objects.filter(pk=request.pk, status=Status.RUNNING).update(
         status=Status.ERROR,
-        error_code=ABANDONED,
-        error_message="The process that handled this call was lost.",
+        error_code=code,
+        error_message=message,
         finished_at=now,
         processing_time=int((now - request.created_at) / timedelta(milliseconds=1)),
     )

@@ -27,8 +27,14 @@ from quotas.meters import Meter, Period, period_end
 
 Amounts = Mapping[Meter, int]
 
+# The user's row is locked before the quotas: a merge, which locks it too, never waits for a hold that waits for it.
+# Who was merged into another since the caller was recognised, holds on the other's quotas; who was erased, on none.
 RESERVE = """
-WITH wanted AS (
+WITH owner AS MATERIALIZED (
+    SELECT u.id FROM accounts_user named JOIN accounts_user u ON u.id = coalesce(named.merged_into_id, named.id)
+    WHERE named.id = %(user_id)s AND u.merged_into_id IS NULL AND u.erased_at IS NULL
+    FOR KEY SHARE
+), wanted AS (
     SELECT * FROM unnest(%(resources)s::text[], %(units)s::text[], %(amounts)s::bigint[])
         AS w(resource_type, unit, amount)
 ), locked AS MATERIALIZED (
@@ -38,10 +44,11 @@ WITH wanted AS (
         w.amount <= (CASE WHEN q.overage_allowed THEN 9223372036854775807 ELSE q."limit" END) - q.current_usage - q.held
             AS fits
     FROM quotas_quota q JOIN wanted w ON (q.resource_type, q.unit) = (w.resource_type, w.unit)
-    WHERE (q.user_id = %(user_id)s AND q.api_key_id IS NULL) OR q.api_key_id = %(api_key_id)s::uuid
+    WHERE (q.user_id = (SELECT id FROM owner) AND q.api_key_id IS NULL) OR q.api_key_id = %(api_key_id)s::uuid
     ORDER BY q.id FOR NO KEY UPDATE OF q
 ), verdict AS (
-    SELECT coalesce(bool_and(is_current AND fits), false)
+    SELECT (SELECT id FROM owner) AS user_id,
+        coalesce(bool_and(is_current AND fits), false)
             AND count(DISTINCT resource_type) FILTER (WHERE NOT of_key) = %(included)s AS admitted,
         jsonb_object_agg(id::text, amount) AS holds
     FROM locked
@@ -53,7 +60,7 @@ WITH wanted AS (
 ), reservation AS (
     INSERT INTO quotas_reservation
         (id, user_id, status, amounts, holds, idempotency_key, by_client, created_at, expires_at)
-    SELECT %(id)s, %(user_id)s, 'held', %(asked)s::jsonb, v.holds, %(idempotency_key)s, %(by_client)s, %(now)s,
+    SELECT %(id)s, v.user_id, 'held', %(asked)s::jsonb, v.holds, %(idempotency_key)s, %(by_client)s, %(now)s,
         %(expires_at)s
     FROM verdict v WHERE v.admitted
 )/* also */
@@ -149,7 +156,8 @@ class Also:
     """A statement of another app that is to be part of a ledger statement, which spares it three round trips.
 
     `name` is what the statement, a data-modifying CTE, is called. One that goes with `reserve` selects its row FROM
-    verdict v WHERE v.admitted; one that goes with `settle` returns a row, without which nothing is settled.
+    verdict v WHERE v.admitted, where its user is too; one that goes with `settle` returns a row, without which nothing
+    is settled.
     """
 
     name: str

@@ -15,6 +15,7 @@ from accounts import audit
 from accounts.caller import Caller
 from accounts.exceptions import InvalidInput
 from accounts.ids import uuid7
+from accounts.merging import current_id, hold_user
 from accounts.models import User
 from quotas import ledger
 from quotas.budgets import current_budgets
@@ -92,7 +93,8 @@ def reserve(
         with transaction.atomic():
             return _reserve(wanted)
     except IntegrityError:
-        held = _held_before(user_id, amounts, idempotency_key)
+        # The key may be known of the user that this one was merged into meanwhile.
+        held = _held_before(current_id(user_id), amounts, idempotency_key)
         if held is None:
             raise
         return held
@@ -187,7 +189,7 @@ class _Wanted:
 def _reserve(wanted: _Wanted) -> Hold:
     hold, rows = _try_reserve(wanted)
     if hold is None and not _includes(rows, wanted.amounts):
-        provision(user_id=wanted.user_id)
+        provision(user_id=current_id(wanted.user_id))
         hold, rows = _try_reserve(wanted)
     if hold is None and not all(row.is_current for row in rows):
         reset_due(user_id=wanted.user_id, api_key_id=wanted.api_key_id)
@@ -275,8 +277,12 @@ def current_subscription(*, user_id: UUID) -> Subscription | None:
 
 
 def provision(*, user_id: UUID) -> None:
-    """Make sure the user has a subscription (the default plan's, if none) and the quotas of its plan."""
+    """Make sure the user has a subscription (the default plan's, if none) and the quotas of its plan.
+
+    `NotAuthenticated` if the user is not active: who was merged into another, must get no rows any more.
+    """
     with transaction.atomic():
+        hold_user(user_id)
         live = Subscription.objects.live()
         if not live.filter(user_id=user_id).exists():
             plan = Plan.objects.filter(is_default=True).first()

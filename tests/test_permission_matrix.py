@@ -32,7 +32,8 @@ MATRIX = """
     GET    /api/v1/users/me                                       401    200    200    200
     PUT    /api/v1/users/me                                       401    200    200    200
     PATCH  /api/v1/users/me                                       401    200    200    200
-    DELETE /api/v1/users/me                                       401    204    204    204
+    DELETE /api/v1/users/me                                       401    204    204    409
+    GET    /api/v1/users/me/export                                401    200    200    200
     GET    /api/v1/users/me/api-keys                              401    200    200    200
     POST   /api/v1/users/me/api-keys                              401    201    201    201
     GET    /api/v1/users/me/api-keys/<pk>                         401    404    200    404
@@ -80,6 +81,7 @@ MATRIX = """
     POST   /v1/embeddings                                         401    404    404    404
 """
 
+# The operator is the last one, who cannot erase themselves.
 # Of the calls to models: a model that does not exist. What a model answers, and whose conversation may be named, is
 # shown against a real server in test_openai_client.py.
 AMOUNTS = {"amounts": {"llm.requests": 1}}

@@ -31,7 +31,6 @@ BUDGET = {
     "GET /api/v1/users/me": 1,
     "PUT /api/v1/users/me": 3,
     "PATCH /api/v1/users/me": 3,
-    "DELETE /api/v1/users/me": 4,
     "GET /api/v1/users/me/api-keys": 1,
     "POST /api/v1/users/me/api-keys": 2,
     "GET /api/v1/users/me/api-keys/<pk>": 1,
@@ -66,8 +65,10 @@ BUDGET = {
     "GET /api/v1/users/me/usage": 1,
     "GET /api/v1/users/me/dashboard": 5,
 }
-# Pages; a password, which costs a thousand times more; and calls to models, which test_road_budget.py pins.
+# Pages; a person's whole data, read or erased; a password, which costs a thousand times more; and calls to models, which
+# test_road_budget.py pins.
 ELSEWHERE = {
+    *("DELETE /api/v1/users/me", "GET /api/v1/users/me/export"),
     *("GET /", "GET /admin", "GET /readyz", "GET /api/schema", "GET /api/docs"),
     *("POST /api/v1/users", "POST /api/v1/auth/token", "POST /api/v1/auth/token/refresh"),
     *("GET /v1/models", "GET /v1/models/<name>", "POST /v1/chat/completions", "POST /v1/embeddings"),

@@ -22,7 +22,8 @@ from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 
 from accounts import audit, services
-from accounts.admin.base import AuditedAdmin, OperatorAdmin, operator
+from accounts.admin.base import AuditedAdmin, operator
+from accounts.admin.data import DATA_ACTIONS, UserDataAdmin, is_gone, state_label
 from accounts.admin.display import EMPTY, label, link_to_list
 from accounts.admin.forms import NewUserForm, OwnPasswordForm, PasswordDialog, UserForm
 from accounts.models import User
@@ -35,7 +36,7 @@ RECORD = (
 
 
 @admin.register(User)
-class UserAdmin(OperatorAdmin):
+class UserAdmin(UserDataAdmin):
     """Users are never deleted here: their history hangs on them. Deactivating shuts them out at once."""
 
     form = UserForm
@@ -51,7 +52,7 @@ class UserAdmin(OperatorAdmin):
     search_help_text = "E-mail, user name or id"
     ordering = ("-id",)
     actions = ("activate", "deactivate")
-    actions_detail: tuple[str, ...] = ("new_key", "change_password")
+    actions_detail: tuple[Any, ...] = ("new_key", "change_password", DATA_ACTIONS)
     autocomplete_fields = ("groups",)
     readonly_fields: tuple[str, ...] = (
         *("row_id", "stripe_customer_id", "created_at", "updated_at", "last_login", "password_changed_at"),
@@ -69,11 +70,11 @@ class UserAdmin(OperatorAdmin):
 
     @display(description="user", ordering="email", header=True)
     def person(self, user: User) -> list[str]:
-        return [user.email, user.full_name]
+        return [str(user), user.full_name]
 
     @display(description="state", ordering="is_active")
     def state(self, user: User) -> SafeString:
-        return label("active", "success") if user.is_active else label("shut out", "danger")
+        return state_label(user)
 
     @display(description="rights", ordering="is_staff")
     def rights(self, user: User) -> SafeString | str:
@@ -121,9 +122,13 @@ class UserAdmin(OperatorAdmin):
         return helps and self.may_touch(request, obj)
 
     def may_touch(self, request: HttpRequest, obj: User | str | None) -> bool:
-        if request.user.is_superuser or obj is None:
+        if obj is None:
             return True
         subject = obj if isinstance(obj, User) else self.get_object(request, obj)
+        if subject is not None and is_gone(subject):
+            return False
+        if request.user.is_superuser:
+            return True
         return subject is not None and (subject.pk == request.user.pk or not (subject.is_staff or subject.is_superuser))
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> tuple[str, ...]:

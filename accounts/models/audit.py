@@ -44,6 +44,7 @@ class AuditEvent(models.Model):
             models.Index(fields=["actor_id", "-id"], name="auditevent_actor"),
             models.Index(fields=["target_type", "target_id", "-id"], name="auditevent_target"),
             models.Index(fields=["action", "-id"], name="auditevent_action"),
+            models.Index(fields=["actor_email", "-id"], condition=~Q(actor_email=""), name="auditevent_email"),
         ]
 
     def __str__(self) -> str:

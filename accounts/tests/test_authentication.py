@@ -11,6 +11,7 @@ from django.utils import timezone
 from accounts import services, snapshots
 from accounts.authentication import authenticate
 from accounts.credentials import caller_for_key, caller_for_session
+from accounts.erasing import erase_user
 from accounts.exceptions import NotAuthenticated
 from accounts.models import ApiKey, User
 from accounts.snapshots import redis_client
@@ -207,11 +208,11 @@ def deactivate(alice, olga):
     services.set_user_active(user=alice, is_active=False, by=olga)
 
 
-def close(alice, olga):
-    services.close_account(user_id=alice.pk, by=alice)
+def erase(alice, olga):
+    erase_user(user_id=alice.pk, by=alice)
 
 
-@pytest.mark.parametrize("change", [revoke, deactivate, close])
+@pytest.mark.parametrize("change", [revoke, deactivate, erase])
 def test_what_ends_access_ends_a_warm_key_at_once(alice, olga, change, django_capture_on_commit_callbacks):
     raw = api_key(alice)
     caller_for_key(raw)
@@ -223,7 +224,7 @@ def test_what_ends_access_ends_a_warm_key_at_once(alice, olga, change, django_ca
         caller_for_key(raw)
 
 
-@pytest.mark.parametrize("change", [deactivate, close])
+@pytest.mark.parametrize("change", [deactivate, erase])
 def test_what_ends_access_ends_a_warm_token_at_once(alice, olga, change, django_capture_on_commit_callbacks):
     token = access_token(alice)
     caller_for_token(token)

@@ -114,7 +114,7 @@ def test_a_change_is_audited_by_the_names_of_its_fields(api, alice):
     assert event.metadata == {"fields": ["full_name"]}
 
 
-def test_closing_the_account_ends_every_way_in_at_once(api, alice, django_capture_on_commit_callbacks):
+def test_deleting_the_account_ends_every_way_in_at_once(api, alice, django_capture_on_commit_callbacks):
     key = api_key(alice)
     by_token, by_key = api(alice), api(key)
     assert by_key.get(PATH).status_code == by_token.get(PATH).status_code == 200
@@ -125,12 +125,13 @@ def test_closing_the_account_ends_every_way_in_at_once(api, alice, django_captur
     assert (answer.status_code, answer.content) == (204, b"")
     assert by_token.get(PATH).status_code == 401
     assert by_key.get(PATH).status_code == 401
-    assert api().post("/api/v1/auth/token", {"email": alice.email, "password": PASSWORD}).status_code == 401
-    assert not ApiKey.objects.filter(is_active=True).exists()
-    assert AuditEvent.objects.filter(action="user.closed", actor_id=alice.pk).count() == 1
+    sign_in = {"email": "alice@example.com", "password": PASSWORD}
+    assert api().post("/api/v1/auth/token", sign_in).status_code == 401
+    assert not ApiKey.objects.exists()
+    assert AuditEvent.objects.filter(action="user.erased", actor_id=alice.pk).count() == 1
 
 
-def test_closing_my_account_leaves_others_alone(api, alice, bob, django_capture_on_commit_callbacks):
+def test_deleting_my_account_leaves_others_alone(api, alice, bob, django_capture_on_commit_callbacks):
     key = api_key(bob)
     with django_capture_on_commit_callbacks(execute=True):
         api(alice).delete(PATH)

@@ -1,0 +1,32 @@
+"""What becomes of a user's conversations."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from accounts.belongings import Belonging, Part
+from conversations.models import Conversation, Message
+
+
+def _erase(user_id: UUID) -> None:
+    theirs = Conversation.objects.filter(user_id=user_id)
+    # Locked first: an answer that is being appended is either here by then, or finds nothing to append to.
+    list(theirs.select_for_update().order_by("pk").values_list("pk", flat=True))
+    Message.objects.filter(conversation__user_id=user_id).delete()
+    theirs.delete()
+
+
+BELONGINGS = [
+    Belonging(
+        model=Conversation,
+        section="conversations",
+        fields=(*("id", "channel", "title", "model_override", "is_active", "metadata", "started_at", "last_activity"),),
+        part=Part(
+            name="messages",
+            model=Message,
+            parent="conversation_id",
+            fields=("id", "role", "content", "model_used", "token_count", "request_id", "metadata", "created_at"),
+        ),
+        erase=_erase,
+    )
+]

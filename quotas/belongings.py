@@ -1,0 +1,190 @@
+"""What becomes of a user's plan, quotas and holds."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+from django.utils import timezone
+
+from accounts.belongings import Belonging, Erase
+from accounts.exceptions import Conflict
+from quotas import services
+from quotas.models import PlanLimit, Quota, Reservation, Subscription
+
+Kind = tuple[str, str, str]
+
+OPEN = (Reservation.Status.HELD, Reservation.Status.EXPIRED)
+
+# A hold goes on under the quota that its own was added to. An idempotency key that both users have used stays the
+# target's: a call that the source repeats is answered with the target's hold if it asks for the same, else refused.
+MOVE_RESERVATIONS = """
+WITH became AS (SELECT * FROM unnest(%(quotas)s::text[], %(kept)s::text[]) AS b(quota, kept))
+UPDATE quotas_reservation r SET
+    user_id = %(target)s,
+    holds = (SELECT coalesce(jsonb_object_agg(coalesce(b.kept, h.key), h.value), '{}'::jsonb)
+             FROM jsonb_each(r.holds) h LEFT JOIN became b ON b.quota = h.key),
+    charged = CASE WHEN r.charged IS NOT NULL THEN (
+             SELECT coalesce(jsonb_object_agg(coalesce(b.kept, c.key), c.value), '{}'::jsonb)
+             FROM jsonb_each(r.charged) c LEFT JOIN became b ON b.quota = c.key) END,
+    idempotency_key = CASE WHEN NOT EXISTS (
+             SELECT FROM quotas_reservation t
+             WHERE t.user_id = %(target)s AND t.idempotency_key = r.idempotency_key) THEN r.idempotency_key END
+WHERE r.user_id = %(source)s
+"""
+
+
+def _lock_reservations(user_ids: Collection[UUID]) -> None:
+    """Those that may still be settled: nobody else writes the others."""
+    unsettled = Reservation.objects.filter(user_id__in=user_ids, status__in=OPEN)
+    list(unsettled.select_for_update().order_by("pk").values_list("pk", flat=True))
+
+
+def _lock_quotas(user_ids: Collection[UUID]) -> None:
+    quotas = Quota.objects.filter(user_id__in=user_ids)
+    list(quotas.select_for_update().order_by("pk").values_list("pk", flat=True))
+
+
+def _merge_subscriptions(source_id: UUID, target_id: UUID) -> None:
+    """The target's live subscription stays. The source's takes its place if there is none, or none that is paid for.
+
+    `Conflict` if both are paid for: one of them has to be ended where it is paid.
+    """
+    own, theirs = _live(target_id), _live(source_id)
+    if own and theirs:
+        if own.stripe_subscription_id and theirs.stripe_subscription_id:
+            raise Conflict("Both users pay for a subscription: end one of them first.", code="two_paid_subscriptions")
+        _end(own if theirs.stripe_subscription_id else theirs)
+    if theirs and theirs.status != Subscription.Status.CANCELED:
+        _take_terms(source_id, target_id)
+    elif own and not _shared(target_id):
+        # The target has never called. No rows are made for it that running calls of the source would have to find.
+        _follow_plan(source_id, own.plan_id)
+    Subscription.objects.filter(user_id=source_id).update(user_id=target_id)
+
+
+def _merge_reservations(source_id: UUID, target_id: UUID) -> None:
+    kept = _shared(target_id)
+    became = {str(quota.pk): str(kept[kind].pk) for kind, quota in _shared(source_id).items() if kind in kept}
+    values: dict[str, Any] = {"source": source_id, "target": target_id}
+    values |= {"quotas": list(became), "kept": list(became.values())}
+    with connection.cursor() as cursor:
+        cursor.execute(MOVE_RESERVATIONS, values)
+
+
+def _merge_quotas(source_id: UUID, target_id: UUID) -> None:
+    """What both have of a kind is added up, on the target's terms; what only the source has moves as it is."""
+    for user_id in (source_id, target_id):
+        services.reset_due(user_id=user_id)
+    own, theirs = _shared(target_id), _shared(source_id)
+    for kind in own.keys() & theirs.keys():
+        quota, other = own[kind], theirs[kind]
+        quota.current_usage += other.current_usage
+        quota.held += other.held
+        quota.granted += other.granted
+        _save(quota)
+        other.delete()
+    Quota.objects.filter(user_id=source_id).update(user_id=target_id)
+    if theirs and not own:
+        services.provision(user_id=target_id)
+
+
+def _take_terms(source_id: UUID, target_id: UUID) -> None:
+    """Let the target's quotas follow the source's plan, or what was agreed with the source."""
+    theirs = _shared(source_id)
+    for kind, quota in _shared(target_id).items():
+        if kind in theirs:
+            _set_terms(quota, theirs[kind].base_limit, theirs[kind])
+
+
+def _follow_plan(user_id: UUID, plan_id: UUID) -> None:
+    quotas = _shared(user_id)
+    for limit in PlanLimit.objects.filter(plan_id=plan_id):
+        kind = (limit.resource_type, limit.unit, limit.period)
+        if kind in quotas:
+            _set_terms(quotas[kind], limit.limit, limit)
+
+
+def _set_terms(quota: Quota, base_limit: int, terms: Quota | PlanLimit) -> None:
+    quota.base_limit = base_limit
+    quota.overage_allowed, quota.soft_threshold = terms.overage_allowed, terms.soft_threshold
+    _save(quota)
+
+
+def _save(quota: Quota) -> None:
+    """No limit under what is used and held: then nothing more is admitted until the reset."""
+    quota.limit = max(quota.base_limit + quota.granted, quota.current_usage + quota.held)
+    quota.save()
+
+
+def _shared(user_id: UUID) -> dict[Kind, Quota]:
+    """The quotas of a user, by what they limit, without the budgets of single keys, which go where their keys go."""
+    quotas = Quota.objects.of_user(user_id)
+    return {(quota.resource_type, quota.unit, quota.period): quota for quota in quotas}
+
+
+def _live(user_id: UUID) -> Subscription | None:
+    return Subscription.objects.filter(user_id=user_id).exclude(status=Subscription.Status.CANCELED).first()
+
+
+def _end(subscription: Subscription) -> None:
+    subscription.status = Subscription.Status.CANCELED
+    subscription.canceled_at = timezone.now()
+    subscription.save()
+
+
+def _exported_subscription(row: dict[str, Any]) -> dict[str, Any]:
+    return {"plan" if name == "plan__slug" else name: value for name, value in row.items()}
+
+
+def _erase_subscriptions(user_id: UUID) -> None:
+    """Nobody is left who could be on a plan."""
+    subscription = _live(user_id)
+    if subscription is not None:
+        _end(subscription)
+
+
+def _erase_reservations(user_id: UUID) -> None:
+    """The only text in them is a key that a caller has chosen."""
+    Reservation.objects.filter(user_id=user_id).exclude(idempotency_key=None).update(idempotency_key=None)
+
+
+# In the order in which they are locked and merged: whose plan stays is known before quotas are added up, and which
+# quota becomes which before the source's go.
+BELONGINGS = [
+    Belonging(
+        model=Reservation,
+        section="reservations",
+        fields=(
+            *("id", "status", "amounts", "used", "idempotency_key", "by_client"),
+            *("created_at", "expires_at", "settled_at"),
+        ),
+        lock=_lock_reservations,
+        merge=_merge_reservations,
+        erase=_erase_reservations,
+    ),
+    Belonging(
+        model=Subscription,
+        section="subscriptions",
+        fields=(
+            *("id", "plan__slug", "status", "stripe_subscription_id", "current_period_start", "current_period_end"),
+            *("canceled_at", "created_at"),
+        ),
+        row=_exported_subscription,
+        merge=_merge_subscriptions,
+        erase=_erase_subscriptions,
+    ),
+    Belonging(
+        model=Quota,
+        section="quotas",
+        fields=(
+            *("id", "resource_type", "unit", "period", "base_limit", "limit", "granted", "current_usage", "held"),
+            "reset_date",
+        ),
+        lock=_lock_quotas,
+        merge=_merge_quotas,
+        erase=Erase.KEEP,
+    ),
+]

@@ -1,0 +1,145 @@
+"""Two users are merged while one of them is at work: nothing is lost, stranded or left behind."""
+
+import random
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import pytest
+from django.db import connection
+
+from accounts.belongings import all_belongings
+from accounts.caller import Caller
+from accounts.exceptions import DomainError
+from accounts.merging import merge_users
+from accounts.models import AuditEvent, User
+from accounts.tests.factories import UserFactory
+from conversations import services as conversations
+from conversations.models import Conversation, Message
+from inference.models import Model, Provider, Request
+from inference.services import Status, Usage
+from prompts.models import SavedPrompt
+from quotas import services as quotas
+from quotas.meters import Meter
+from quotas.models import Quota, Reservation
+
+THREADS, ROUNDS = 8, 6
+REQUESTS, TOKENS = Meter("llm", "requests"), Meter("llm", "tokens")
+PAYLOAD = {"model": "some-model", "max_tokens": 5, "messages": [{"role": "user", "content": "Hello"}]}
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class Work:
+    """Eight threads that go on working as a user until they are told to stop."""
+
+    def __init__(self, user):
+        self.user, self.over = user, threading.Event()
+        self.refusals, self.charged, self.done = [], 0, 0
+        self.lock = threading.Lock()
+
+    def run(self, number):
+        rng = random.Random(number)
+        kinds = [self.hold, self.hold, self.chat, self.write, partial(self.hold, release=True)]
+        try:
+            while not self.over.is_set():
+                try:
+                    rng.choice(kinds)()
+                    self.done += 1
+                except DomainError as refusal:
+                    self.refusals.append(refusal.code)
+        finally:
+            connection.close()
+
+    def hold(self, release=False):
+        hold = quotas.reserve(user_id=self.user.pk, amounts={REQUESTS: 1, TOKENS: 10}, seconds=60)
+        if release:
+            quotas.release(reservation_id=hold.id)
+            return
+        quotas.settle(reservation_id=hold.id, used={REQUESTS: 1, TOKENS: 7})
+        self.count(7)
+
+    def chat(self):
+        talk = Conversation.objects.create(user_id=self.user.pk)
+        turn = conversations.open_chat(
+            caller=Caller(user_id=self.user.pk), payload=PAYLOAD, conversation_id=str(talk.pk)
+        )
+        outcome = turn.call.outcome
+        outcome.status, outcome.usage, outcome.text = Status.SUCCESS, Usage.REPORTED, "Hello!"
+        outcome.input_tokens, outcome.output_tokens = 5, 2
+        turn.settle()
+        self.count(7)
+
+    def write(self):
+        SavedPrompt.objects.create(user_id=self.user.pk, title="Title", content="Content")
+
+    def count(self, tokens):
+        with self.lock:
+            self.charged += tokens
+
+
+def while_working(users, action):
+    """Let each user work in THREADS threads, do `action` in the midst of it, and answer the works."""
+    works = [Work(user) for user in users]
+    with ThreadPoolExecutor(THREADS * len(users)) as threads:
+        running = [threads.submit(work.run, number) for work in works for number in range(THREADS)]
+        try:
+            time.sleep(0.15)
+            action()
+            time.sleep(0.1)
+        finally:
+            for work in works:
+                work.over.set()
+        for future in running:
+            future.result()
+    return works
+
+
+@pytest.fixture(autouse=True)
+def model(transactional_db):
+    provider = Provider.objects.create(name="provider", base_url="http://127.0.0.1:9/v1")
+    return Model.objects.create(name="some-model", upstream_name="m", provider=provider)
+
+
+@pytest.fixture
+def operator(transactional_db):
+    return UserFactory(is_staff=True, is_superuser=True)
+
+
+def assert_nothing_belongs_to(user_id):
+    for belonging in all_belongings():
+        if belonging.model not in {User, AuditEvent}:
+            assert not belonging.rows_of(user_id).exists(), belonging.model
+
+
+def roomy(user):
+    quotas.provision(user_id=user.pk)
+    Quota.objects.filter(user=user).update(limit=10**12, base_limit=10**12)
+
+
+@pytest.mark.parametrize("number", range(ROUNDS))
+@pytest.mark.parametrize("target_has", ["called", "never called"])
+def test_a_merge_in_the_midst_of_work(operator, target_has, number):
+    source, target = (UserFactory(), UserFactory()) if number % 2 else reversed((UserFactory(), UserFactory()))
+    roomy(source)
+    if target_has == "called":
+        roomy(target)
+    users = [source, target] if target_has == "called" and number > 1 else [source]
+
+    works = while_working(users, lambda: merge_users(source_id=source.pk, target_id=target.pk, by=operator))
+
+    assert all(work.done for work in works)
+    assert_nothing_belongs_to(source.pk)
+    rows = {quota.meter: quota for quota in Quota.objects.filter(user=target)}
+    charged = sum(work.charged for work in works)
+    assert (rows[TOKENS].current_usage, rows[REQUESTS].current_usage) == (charged, charged // 7)
+    assert set(Quota.objects.values_list("held", flat=True)) == {0}
+    assert set(Reservation.objects.values_list("status", flat=True)) <= {"confirmed", "released"}
+    recorded = sum(sum(charge.values()) for charge in Reservation.objects.values_list("charged", flat=True))
+    assert recorded == sum(quota.current_usage for quota in Quota.objects.filter(user=target))
+    assert not Request.objects.exclude(status="success").exists()
+    assert Message.objects.filter(role="assistant").count() == Request.objects.count()
+    refusals = {code for work in works for code in work.refusals}
+    # A conversation that was looked for under its former owner.
+    assert refusals <= {"not_found", "conversation_not_found"}
