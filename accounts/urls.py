@@ -1,6 +1,7 @@
 from django.urls import re_path
 
-from accounts import data_views, session_views, views
+from accounts import channel_views, data_views, session_views, views
+from accounts.ids import UUID_PATTERN
 from accounts.routers import OptionalSlashRouter
 
 router = OptionalSlashRouter()
@@ -12,7 +13,11 @@ router.register("auth/token", session_views.TokenViewSet, basename="token")
 router.register("auth", session_views.SignOutViewSet, basename="sign-out")
 router.register("auth", session_views.SignOutEverywhereViewSet, basename="sign-out-everywhere")
 
+channels = channel_views.ChannelIdentityViewSet
+
 urlpatterns = [
-    re_path(r"^users/me/export/?$", data_views.ExportView.as_view(), name="user-export"),
+    re_path("^users/me/channels/?$", channels.as_view({"get": "list", "post": "create", "delete": "unlink_named"})),
+    re_path(f"^users/me/channels/(?P<pk>{UUID_PATTERN})/?$", channels.as_view({"delete": "destroy"})),
+    re_path("^users/me/export/?$", data_views.ExportView.as_view()),
     *router.urls,
 ]

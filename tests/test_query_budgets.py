@@ -65,8 +65,8 @@ BUDGET = {
     "GET /api/v1/users/me/usage": 1,
     "GET /api/v1/users/me/dashboard": 5,
 }
-# Pages; a person's whole data, read or erased; a password, which costs a thousand times more; and calls to models, which
-# test_road_budget.py pins.
+# Pages; a person's whole data, read or erased; a password, which costs a thousand times more; and calls to models,
+# which test_road_budget.py pins.
 ELSEWHERE = {
     *("DELETE /api/v1/users/me", "GET /api/v1/users/me/export"),
     *("GET /", "GET /admin", "GET /readyz", "GET /api/schema", "GET /api/docs"),

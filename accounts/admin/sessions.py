@@ -1,0 +1,170 @@
+"""Where users are signed in, and which of their tokens are worth nothing any more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+from django.utils.safestring import SafeString
+from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter, RadioFilter
+from unfold.decorators import action, display
+from unfold.enums import ActionVariant
+from unfold.forms import BaseDialogForm
+from unfold.widgets import UnfoldAdminTextareaWidget
+
+from accounts import sessions, tokens
+from accounts.admin.base import HistoryAdmin, operator
+from accounts.admin.display import EMPTY, label
+from accounts.exceptions import NotAuthenticated
+from accounts.models import BlacklistedToken, Session
+
+LIVE, ENDED, EXPIRED = "live", "ended", "expired"
+
+
+class StateFilter(RadioFilter):
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(state, state.capitalize()) for state in (LIVE, ENDED, EXPIRED)]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Session]) -> QuerySet[Session]:
+        now = timezone.now()
+        match self.value():
+            case "live":
+                return queryset.filter(revoked_at=None, expires_at__gt=now)
+            case "ended":
+                return queryset.filter(revoked_at__isnull=False)
+            case "expired":
+                return queryset.filter(revoked_at=None, expires_at__lte=now)
+            case _:
+                return queryset
+
+
+@admin.register(Session)
+class SessionAdmin(HistoryAdmin):
+    has_history = True
+    list_display = ("user", "where", "state", "ip", "last_seen_at", "created_at")
+    list_select_related = ("user",)
+    list_filter = (StateFilter, ("revoked_reason", ChoicesDropdownFilter), ("user", AutocompleteSelectFilter))
+    list_filter_submit = True
+    search_fields = ("user__email", "device", "ip")
+    search_help_text = "E-mail, device, IP, or the id of a session or user"
+    ordering = ("-id",)
+    actions = ("revoke_chosen",)
+    actions_detail = ("revoke",)
+    fieldsets = (
+        (None, {"fields": (("user", "state"), ("device", "ip"), "user_agent")}),
+        ("Record", {"fields": (("created_at", "last_seen_at"), ("expires_at", "revoked_at"), "row_id")}),
+    )
+
+    @display(description="device", header=True)
+    def where(self, session: Session) -> list[str]:
+        return [session.device or EMPTY, session.user_agent[:60]]
+
+    @display(description="state")
+    def state(self, session: Session) -> SafeString:
+        if session.revoked_at is not None:
+            return label(session.get_revoked_reason_display().lower(), "danger")
+        return label(LIVE, "success") if session.expires_at > timezone.now() else label(EXPIRED, "warning")
+
+    def has_revoke_permission(self, request: HttpRequest, obj: str | None = None) -> bool:
+        """Named by the actions. `obj` is an id: what has ended cannot be ended again."""
+        if not request.user.has_perm("accounts.change_session"):
+            return False
+        return obj is None or Session.objects.live().filter(pk=obj).exists()
+
+    @action(
+        description="Sign out",
+        icon="logout",
+        variant=ActionVariant.DANGER,
+        permissions=["revoke"],
+        dialog={
+            "title": "End this session?",
+            "description": "All of its tokens are refused from the next request on.",
+            "form_class": BaseDialogForm,
+            "form_submit_text": "Sign out",
+        },
+    )
+    def revoke(self, request: HttpRequest, form: BaseDialogForm, object_id: str) -> HttpResponse:
+        session = self.find(request, object_id)
+        return self.carry_out(request, "The session has ended.", sessions.revoke_session, session_id=session.pk)
+
+    @action(description="Sign out", permissions=["revoke"])
+    def revoke_chosen(self, request: HttpRequest, chosen: QuerySet[Session]) -> None:
+        live = list(chosen.filter(revoked_at=None).values_list("pk", flat=True))
+        for session_id in live:
+            sessions.revoke_session(session_id=session_id, by=operator(request))
+        self.message_user(request, f"{len(live)} sessions ended.", messages.SUCCESS)
+
+
+class TokenDialog(BaseDialogForm):
+    """A pasted token. Its signature is checked, so that nobody takes a wrong one for refused."""
+
+    token = forms.CharField(
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 5, "autocomplete": "off"}), help_text="The whole access token."
+    )
+
+    def clean_token(self) -> tokens.TokenClaims:
+        try:
+            return tokens.read_access_token(self.cleaned_data["token"].strip())
+        except NotAuthenticated as refusal:
+            raise ValidationError(str(refusal)) from None
+
+
+@admin.register(BlacklistedToken)
+class BlacklistedTokenAdmin(HistoryAdmin):
+    list_display = ("created_at", "shown_type", "owner", "reason", "jti", "expires_at")
+    list_select_related = ("session__user",)
+    list_filter = (("token_type", ChoicesDropdownFilter), ("reason", ChoicesDropdownFilter))
+    search_fields = ("jti", "session__user__email")
+    search_help_text = "Token id (jti) or owner's e-mail"
+    ordering = ("-id",)
+    actions_list = ("blacklist",)
+    fields = (("shown_type", "reason"), "session", "jti", ("created_at", "expires_at"), ("revoked_by", "row_id"))
+
+    @display(description="token", ordering="token_type")
+    def shown_type(self, token: BlacklistedToken) -> SafeString:
+        return label(token.get_token_type_display().lower(), "info")
+
+    @display(description="owner")
+    def owner(self, token: BlacklistedToken) -> str:
+        return str(token.session.user)
+
+    def has_blacklist_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("accounts.add_blacklistedtoken")
+
+    @action(
+        description="Blacklist a token",
+        icon="block",
+        permissions=["blacklist"],
+        dialog={
+            "title": "Blacklist an access token",
+            "description": "It is refused from the next request on. The session that it belongs to goes on.",
+            "form_class": TokenDialog,
+            "form_submit_text": "Blacklist",
+        },
+    )
+    def blacklist(self, request: HttpRequest, form: TokenDialog) -> HttpResponse:
+        claims = form.cleaned_data["token"]
+        return self.carry_out(
+            request,
+            "The token is blacklisted.",
+            sessions.blacklist_access_token,
+            token_id=claims.id,
+            session_id=claims.session_id,
+            expires_at=claims.expires_at,
+        )
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[BlacklistedToken], search_term: str
+    ) -> tuple[QuerySet[BlacklistedToken], bool]:
+        """A token's id looks like that of a row, and is what one searches for."""
+        if not search_term:
+            return queryset, False
+        return queryset.filter(Q(jti=search_term.strip()) | Q(session__user__email__icontains=search_term)), False
