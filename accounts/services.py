@@ -12,10 +12,10 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from accounts import audit
+from accounts import audit, codes
 from accounts.caller import KEY_MARK, Caller, drop_snapshots, hash_key
 from accounts.exceptions import Conflict, InvalidInput, NotFound
-from accounts.models import ApiKey, User
+from accounts.models import ApiKey, OneTimeCode, User
 from accounts.scopes import default_scopes
 
 EDITABLE = frozenset({"email", "full_name", "username", "preferred_model", "metadata"})
@@ -65,7 +65,8 @@ def update_user(*, user_id: UUID, by: Caller | User, **changes: Any) -> User:
             user = _locked(user_id)
             if "email" in changes:
                 changes["email"] = changes["email"].strip().lower()
-                user.is_verified = user.is_verified and changes["email"] == user.email
+                if changes["email"] != user.email:
+                    _disown_address(user)
             for name, value in changes.items():
                 setattr(user, name, value)
             user.save()
@@ -75,6 +76,13 @@ def update_user(*, user_id: UUID, by: Caller | User, **changes: Any) -> User:
         field = "username" if "username" in str(error) else "email"
         raise Conflict(f"This {field} is taken.", code=f"{field}_taken", param=field) from None
     return user
+
+
+def _disown_address(user: User) -> None:
+    """What was proven of the address that a user gives up, and what was sent there, is worth nothing any more."""
+    user.is_verified = False
+    for purpose in (OneTimeCode.Purpose.RESET_PASSWORD, OneTimeCode.Purpose.VERIFY_EMAIL):
+        codes.void(user_id=user.pk, purpose=purpose)
 
 
 def administer_user(*, user_id: UUID, by: Caller | User, **changes: Any) -> None:
