@@ -14,7 +14,7 @@ from rest_framework.permissions import AllowAny, BasePermission, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts import services
+from accounts import services, tasks
 from accounts.authentication import client_ip
 from accounts.caller import Caller
 from accounts.exceptions import NotFound
@@ -53,6 +53,7 @@ class UserViewSet(viewsets.GenericViewSet[User]):
         body = RegistrationSerializer(data=request.data)
         body.is_valid(raise_exception=True)
         user = services.register_user(**body.validated_data, ip=client_ip(request._request))
+        tasks.enqueue(tasks.send_verification_mail, str(user.pk))
         return Response(UserSerializer(user).data, status=status.HTTP_201_CREATED)
 
     @extend_schema(responses=UserSerializer)
@@ -71,6 +72,8 @@ class UserViewSet(viewsets.GenericViewSet[User]):
         body = UserSerializer(data=request.data, partial=request.method == "PATCH")
         body.is_valid(raise_exception=True)
         user = services.update_user(user_id=caller.user_id, by=caller, **body.validated_data)
+        if user.email != caller.email:
+            tasks.enqueue(tasks.send_verification_mail, str(user.pk))
         return Response(UserSerializer(user).data)
 
     @me.mapping.delete
