@@ -21,10 +21,11 @@ from unfold.contrib.filters.admin import BooleanRadioFilter
 from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 
-from accounts import audit, services
+from accounts import audit, services, tasks
 from accounts.admin.base import AuditedAdmin, OperatorAdmin, operator
 from accounts.admin.display import EMPTY, label, link_to_list
 from accounts.admin.forms import NewUserForm, OwnPasswordForm, PasswordDialog, UserForm
+from accounts.admin.mails import MailActions
 from accounts.models import User
 
 RECORD = (
@@ -34,7 +35,7 @@ RECORD = (
 
 
 @admin.register(User)
-class UserAdmin(OperatorAdmin):
+class UserAdmin(MailActions, OperatorAdmin):
     """Users are never deleted here: their history hangs on them. Deactivating shuts them out at once."""
 
     form = UserForm
@@ -50,7 +51,7 @@ class UserAdmin(OperatorAdmin):
     search_help_text = "E-mail, user name or id"
     ordering = ("-id",)
     actions = ("activate", "deactivate")
-    actions_detail: tuple[str, ...] = ("new_key", "change_password")
+    actions_detail: tuple[str, ...] = ("new_key", "change_password", *MailActions.mail_actions)
     autocomplete_fields = ("groups",)
     readonly_fields: tuple[str, ...] = (
         *("row_id", "stripe_customer_id", "created_at", "updated_at", "last_login", "password_changed_at"),
@@ -133,6 +134,8 @@ class UserAdmin(OperatorAdmin):
         else:
             obj.pk = services.register_user(by=by, **form.cleaned_data).pk
         obj.refresh_from_db()
+        if "email" in form.changed_data:
+            tasks.enqueue(tasks.send_verification_mail, str(obj.pk))
 
     def save_related(
         self,
