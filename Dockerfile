@@ -18,6 +18,9 @@ RUN pip install --requirement requirements.txt
 # What .dockerignore lets through, and nothing else. It belongs to root: the processes cannot change their own code.
 COPY . .
 
+# Where mails are put while no EMAIL_HOST is set.
+RUN install --directory --mode 0700 --owner mainstay .data/mail
+
 USER mainstay
 EXPOSE 8000
 

@@ -18,6 +18,8 @@ from accounts.snapshots import redis_client
 from accounts.tests.credentials import access_token
 from accounts.tests.factories import UserFactory
 from config import roles
+from config.celery import app as celery_app
+from config.embedded.paths import celery_url
 from inference.routes import forget_routes
 
 seed = import_module("quotas.migrations.0002_seed_plans").seed
@@ -89,9 +91,11 @@ def _clean_start(settings: Any) -> None:
 
 
 @pytest.fixture
-def redis_away(settings: Any) -> Iterator[None]:
-    """Redis cannot be reached."""
+def redis_away(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Redis cannot be reached, neither as a store nor as the broker."""
     settings.REDIS_URL = "unix:///nowhere/redis.sock"
+    monkeypatch.setattr(celery_app.conf, "broker_url", celery_url(settings.REDIS_URL))
+    monkeypatch.setattr(celery_app.amqp, "_producer_pool", None)
     settings.CACHES = {name: cache | {"LOCATION": settings.REDIS_URL} for name, cache in settings.CACHES.items()}
     redis_client.cache_clear()
     yield

@@ -15,7 +15,8 @@ from accounts.models import ApiKey, BlacklistedToken, OneTimeCode, Session
 
 BATCH = 1000
 SESSIONS_KEPT = timedelta(days=30)
-CODES_KEPT = timedelta(days=1)
+# So that a late click on a link is told what happened.
+CODES_KEPT = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,5 +85,5 @@ CHORES = (
     Chore("texts of rotated API keys forgotten after their overlap", _outlived_texts, _blank_previous),
     Chore("revoked tokens deleted that have expired meanwhile", _expired_tokens, delete),
     Chore(f"sessions deleted that ended {SESSIONS_KEPT.days} days ago", _ended_sessions, delete),
-    Chore("one-time codes deleted that were used or expired a day ago", _spent_codes, delete),
+    Chore(f"one-time codes deleted that were used or expired {CODES_KEPT.days} days ago", _spent_codes, delete),
 )

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 from django.core.validators import EmailValidator
 from rest_framework import serializers
 
+from accounts.codes import LONGEST_TOKEN
 from accounts.models import ApiKey, ChannelIdentity, Session, User, UserPreference
 from accounts.services import MAX_OVERLAP
 
@@ -46,6 +47,29 @@ class SignInSerializer(serializers.Serializer[User]):
     email = serializers.EmailField(max_length=254)
     password = serializers.CharField(max_length=1024, trim_whitespace=False)
     device = serializers.CharField(max_length=100, required=False, help_text="What the client calls itself.")
+
+
+class EmailVerificationSerializer(serializers.Serializer[User]):
+    """The token of a link, to prove the address; or an address, to have a link sent there."""
+
+    token = serializers.CharField(write_only=True, max_length=LONGEST_TOKEN, required=False)
+    email = serializers.EmailField(max_length=254, required=False)
+    is_verified = serializers.BooleanField(read_only=True)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if len(attrs) != 1:
+            raise serializers.ValidationError({"token": ["Give either a token or an e-mail address."]}, code="required")
+        return attrs
+
+
+class PasswordResetSerializer(serializers.Serializer[User]):
+    email = serializers.EmailField(max_length=254)
+
+
+class NewPasswordSerializer(serializers.Serializer[User]):
+    token = serializers.CharField(max_length=LONGEST_TOKEN)
+    password = serializers.CharField(max_length=1024, trim_whitespace=False)
+    revoke_api_keys = serializers.BooleanField(default=False, help_text="Whether all API keys stop working, too.")
 
 
 class TokenPairSerializer(serializers.Serializer[User]):

@@ -17,11 +17,11 @@ from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from accounts import audit, sessions
+from accounts import audit, codes, sessions
 from accounts.caller import Caller
 from accounts.credentials import KEY_MARK, hash_key
 from accounts.exceptions import Conflict, InvalidInput, NotAllowed, NotFound
-from accounts.models import ApiKey, Session, User, UserPreference
+from accounts.models import ApiKey, OneTimeCode, Session, User, UserPreference
 from accounts.roles import Role
 from accounts.scopes import Scope, default_scopes
 from accounts.snapshots import drop_snapshots, of_key
@@ -111,7 +111,8 @@ def update_user(*, user_id: UUID, by: Caller | User, **changes: Any) -> User:
             user = _locked(user_id)
             if "email" in changes:
                 changes["email"] = normalized_email(changes["email"]) if changes["email"] else None
-                user.is_verified = user.is_verified and changes["email"] == user.email
+                if changes["email"] != user.email:
+                    _disown_address(user)
             for name, value in changes.items():
                 setattr(user, name, value)
             user.save()
@@ -121,6 +122,13 @@ def update_user(*, user_id: UUID, by: Caller | User, **changes: Any) -> User:
         field = "username" if "username" in str(error) else "email"
         raise Conflict(f"This {field} is taken.", code=f"{field}_taken", param=field) from None
     return user
+
+
+def _disown_address(user: User) -> None:
+    """What was proven of the address that a user gives up, and what was sent there, is worth nothing any more."""
+    user.is_verified = False
+    for purpose in (OneTimeCode.Purpose.RESET_PASSWORD, OneTimeCode.Purpose.VERIFY_EMAIL):
+        codes.void(user_id=user.pk, purpose=purpose)
 
 
 def administer_user(*, user_id: UUID, by: Caller | User, **changes: Any) -> None:
@@ -164,6 +172,7 @@ def set_password(
             user_id=user_id, reason=Session.Reason.PASSWORD_CHANGED, by=by, keep=keep_session
         )
         keys = ApiKey.objects.filter(user_id=user_id, is_active=True).update(is_active=False) if revoke_api_keys else 0
+        codes.void(user_id=user_id, purpose=OneTimeCode.Purpose.RESET_PASSWORD)
         drop_snapshots(user_id)
         audit.record("user.password_changed", by=by, target=user, sessions_ended=ended, keys_revoked=keys)
 

@@ -1,6 +1,6 @@
 from django.urls import re_path
 
-from accounts import channel_views, data_views, session_views, views
+from accounts import channel_views, data_views, recovery_views, session_views, views
 from accounts.ids import UUID_PATTERN
 from accounts.routers import OptionalSlashRouter
 
@@ -10,6 +10,8 @@ router.register("users/me/sessions", session_views.SessionViewSet, basename="ses
 router.register("users", views.RegistrationViewSet, basename="registration")
 router.register("users", views.MeViewSet, basename="user")
 router.register("auth/token", session_views.TokenViewSet, basename="token")
+router.register("auth/verify-email", recovery_views.EmailVerificationViewSet, basename="verify-email")
+router.register("auth/password-reset", recovery_views.PasswordResetViewSet, basename="password-reset")
 router.register("auth", session_views.SignOutViewSet, basename="sign-out")
 router.register("auth", session_views.SignOutEverywhereViewSet, basename="sign-out-everywhere")
 

@@ -15,7 +15,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import Serializer
 
-from accounts import erasing, services
+from accounts import erasing, services, tasks
 from accounts.authentication import client_ip, user_agent
 from accounts.caller import Caller
 from accounts.exceptions import NotFound
@@ -53,6 +53,7 @@ class RegistrationViewSet(viewsets.GenericViewSet[User]):
     def create(self, request: Request) -> Response:
         body = valid(RegistrationSerializer, request)
         user = services.register_user(**body, ip=client_ip(request._request), user_agent=user_agent(request._request))
+        tasks.enqueue(tasks.send_verification_mail, str(user.pk))
         return Response(UserSerializer(user).data, status=status.HTTP_201_CREATED)
 
 
@@ -76,6 +77,8 @@ class MeViewSet(viewsets.GenericViewSet[User]):
         body = UserSerializer(data=request.data, partial=request.method == "PATCH")
         body.is_valid(raise_exception=True)
         user = services.update_user(user_id=caller.user_id, by=caller, **body.validated_data)
+        if user.email != caller.email:
+            tasks.enqueue(tasks.send_verification_mail, str(user.pk))
         return Response(UserSerializer(user).data)
 
     @me.mapping.delete

@@ -53,6 +53,21 @@ def env_rate(name: str, default: str) -> str:
     return value
 
 
+def checked_url(name: str, value: str) -> str:
+    """`value`, if it is empty or a link can begin with it."""
+    if value and not re.fullmatch(r"https?://[^\s/?#]+(/\S*)?[^\s/]", value):
+        example = "https://mainstay.example.com, without a slash at the end"
+        raise ImproperlyConfigured(f"{name} must be an address such as {example}, not {value!r}.")
+    return value
+
+
+def checked_link(name: str, value: str) -> str:
+    """`value`, if it is empty or a link with a place for its token."""
+    if value and not re.fullmatch(r"https?://[^\s/?#]+/\S*\{token\}\S*", value):
+        raise ImproperlyConfigured(f"{name} must look like https://example.com/?token={{token}}, not {value!r}.")
+    return value
+
+
 def env_list(name: str, default: str = "") -> list[str]:
     return [item.strip() for item in env(name, default).split(",") if item.strip()]
 
@@ -111,6 +126,9 @@ CORS_EXPOSE_HEADERS = [
     *("retry-after", "x-request-id", "x-should-retry", "x-quota-reset"),
     *(f"x-ratelimit-{what}-{unit}" for what in ("limit", "remaining", "reset") for unit in ("requests", "tokens")),
 ]
+
+# How people reach this installation: links in mails begin with it.
+PUBLIC_URL = checked_url("PUBLIC_URL", env("PUBLIC_URL")) or f"http://127.0.0.1:{env('PORT', '8000')}"
 
 # Applications ----------------------------------------------------------------------------------------------------
 
@@ -278,6 +296,8 @@ CELERY_TASK_TIME_LIMIT = 600
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+# Requests enqueue too, and do without a broker that is away: nobody waits for it.
+CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_connect_timeout": 2, "max_retries": 0}
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {
     "sweep-reservations": {"task": "inference.tasks.sweep_reservations", "schedule": timedelta(seconds=30)},
@@ -297,6 +317,7 @@ AUTH_PASSWORD_VALIDATORS = passwords.validators(
 AUTH_SNAPSHOT_SECONDS = 60
 RATELIMIT_REGISTRATION = env_rate("RATELIMIT_REGISTRATION", "20/m")
 RATELIMIT_TOKEN = env_rate("RATELIMIT_TOKEN", "30/m")
+RATELIMIT_RESET = env_rate("RATELIMIT_RESET", "10/m")
 RATELIMIT_IP_META_KEY = "REMOTE_ADDR"
 RATELIMIT_USE_CACHE = "ratelimit"
 # What cannot be counted is let in: without Redis nobody could sign in any more.
@@ -313,6 +334,28 @@ SIMPLE_JWT = {
     "AUDIENCE": "mainstay",
     "ISSUER": "mainstay",
 }
+
+# Mail ------------------------------------------------------------------------------------------------------------
+
+EMAIL_HOST = env("EMAIL_HOST")
+EMAIL_PORT = env_int("EMAIL_PORT", 587)
+EMAIL_HOST_USER = env("EMAIL_HOST_USER")
+EMAIL_HOST_PASSWORD = env("EMAIL_HOST_PASSWORD")
+EMAIL_USE_SSL = env_bool("EMAIL_USE_SSL")
+EMAIL_USE_TLS = env_bool("EMAIL_USE_TLS", not EMAIL_USE_SSL)
+if EMAIL_USE_TLS and EMAIL_USE_SSL:
+    raise ImproperlyConfigured("EMAIL_USE_TLS and EMAIL_USE_SSL exclude each other: set one of them to false.")
+EMAIL_TIMEOUT = 10
+EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend" if EMAIL_HOST else "accounts.mail.FileBackend"
+EMAIL_FILE_PATH = paths.MAIL_DIR
+DEFAULT_FROM_EMAIL = env("DEFAULT_FROM_EMAIL", "Mainstay <mainstay@localhost>")
+# Where the links in mails lead: to pages of ours, or to those of a product's own front end.
+VERIFY_EMAIL_URL = (
+    checked_link("VERIFY_EMAIL_URL", env("VERIFY_EMAIL_URL")) or f"{PUBLIC_URL}/verify-email?token={{token}}"
+)
+PASSWORD_RESET_URL = (
+    checked_link("PASSWORD_RESET_URL", env("PASSWORD_RESET_URL")) or f"{PUBLIC_URL}/reset-password?token={{token}}"
+)
 
 # The road --------------------------------------------------------------------------------------------------------
 

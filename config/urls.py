@@ -2,6 +2,7 @@ from django.contrib import admin
 from django.urls import include, path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
+from accounts import pages
 from accounts.urls import urlpatterns as accounts
 from analytics.urls import urlpatterns as analytics
 from config import health
@@ -25,6 +26,8 @@ urlpatterns = [
     ),
     re_path("^healthz/?$", health.alive),
     re_path("^readyz/?$", health.ready),
+    path("verify-email", pages.VerifyEmailPage.as_view(), name="verify-email-page"),
+    path("reset-password", pages.ResetPasswordPage.as_view(), name="reset-password-page"),
     path("admin", health.front_door),
     path("admin/", admin.site.urls),
     path("", health.front_door),

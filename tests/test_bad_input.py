@@ -51,7 +51,7 @@ values = st.recursive(
 FIELDS = [
     *("email", "password", "full_name", "username", "preferred_model", "metadata", "name", "scopes", "expires_at"),
     *("refresh", "amounts", "idempotency_key", "seconds", "title", "content", "is_favourite", "model_override"),
-    *("is_active", "id", "user"),
+    *("is_active", "id", "user", "token", "revoke_api_keys"),
 ]
 METERS = [str(Meter(resource, unit)) for resource in Resource.values for unit in Unit.values]
 amounts = st.dictionaries(st.one_of(st.sampled_from(METERS), texts), st.one_of(numbers, values), max_size=3)
@@ -77,6 +77,8 @@ def addresses(alice):
     conversation = Conversation.objects.create(user=alice)
     return [
         *(("POST", "/api/v1/users"), ("POST", "/api/v1/auth/token"), ("POST", "/api/v1/auth/token/refresh")),
+        *(("POST", "/api/v1/auth/verify-email"), ("POST", "/api/v1/auth/password-reset")),
+        ("POST", "/api/v1/auth/password-reset/confirm"),
         *(("PUT", "/api/v1/users/me"), ("PATCH", "/api/v1/users/me"), ("POST", "/api/v1/users/me/api-keys")),
         *(("POST", "/api/v1/quotas/check"), ("POST", "/api/v1/quotas/usage"), ("POST", "/api/v1/quotas/reservations")),
         ("POST", f"/api/v1/quotas/reservations/{reservation.pk}/confirm"),
@@ -88,7 +90,7 @@ def addresses(alice):
 
 @pytest.fixture
 def unhurried(settings):
-    settings.RATELIMIT_REGISTRATION = settings.RATELIMIT_TOKEN = "1000000/s"
+    settings.RATELIMIT_REGISTRATION = settings.RATELIMIT_TOKEN = settings.RATELIMIT_RESET = "1000000/s"
 
 
 def test_no_json_is_a_fault(api, alice, addresses, unhurried):

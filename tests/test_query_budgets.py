@@ -28,8 +28,11 @@ BUDGET = {
     "GET /healthz": 0,
     "GET /api/v1/plans": 2,
     "GET /api/v1/plans/<slug>": 2,
+    "POST /api/v1/auth/verify-email": 0,
+    "POST /api/v1/auth/password-reset": 0,
     "GET /api/v1/users/me": 1,
-    "PUT /api/v1/users/me": 3,
+    # Of the two links that the old address may have been sent, both end.
+    "PUT /api/v1/users/me": 5,
     "PATCH /api/v1/users/me": 3,
     "GET /api/v1/users/me/api-keys": 1,
     "POST /api/v1/users/me/api-keys": 2,
@@ -70,10 +73,14 @@ BUDGET = {
 ELSEWHERE = {
     *("DELETE /api/v1/users/me", "GET /api/v1/users/me/export"),
     *("GET /", "GET /admin", "GET /readyz", "GET /api/schema", "GET /api/docs"),
+    *("GET /verify-email", "POST /verify-email", "GET /reset-password", "POST /reset-password"),
     *("POST /api/v1/users", "POST /api/v1/auth/token", "POST /api/v1/auth/token/refresh"),
+    "POST /api/v1/auth/password-reset/confirm",
     *("GET /v1/models", "GET /v1/models/<name>", "POST /v1/chat/completions", "POST /v1/embeddings"),
 }
 BODIES = {
+    "POST /api/v1/auth/verify-email": {"email": "olga@example.com"},
+    "POST /api/v1/auth/password-reset": {"email": "olga@example.com"},
     "PUT /api/v1/users/me": {"email": "alice2@example.com"},
     "PATCH /api/v1/users/me": {"full_name": "Alice"},
     "POST /api/v1/users/me/api-keys": {"name": "key"},

@@ -21,11 +21,12 @@ from unfold.contrib.filters.admin import BooleanRadioFilter
 from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 
-from accounts import audit, services
+from accounts import audit, services, tasks
 from accounts.admin.base import AuditedAdmin, operator
 from accounts.admin.data import DATA_ACTIONS, UserDataAdmin, is_gone, state_label
 from accounts.admin.display import EMPTY, label, link_to_list
 from accounts.admin.forms import NewUserForm, OwnPasswordForm, PasswordDialog, UserForm
+from accounts.admin.mails import MailActions
 from accounts.models import User
 from accounts.snapshots import drop_snapshots
 
@@ -36,7 +37,7 @@ RECORD = (
 
 
 @admin.register(User)
-class UserAdmin(UserDataAdmin):
+class UserAdmin(MailActions, UserDataAdmin):
     """Users are never deleted here: their history hangs on them. Deactivating shuts them out at once."""
 
     form = UserForm
@@ -52,7 +53,7 @@ class UserAdmin(UserDataAdmin):
     search_help_text = "E-mail, user name or id"
     ordering = ("-id",)
     actions = ("activate", "deactivate")
-    actions_detail: tuple[Any, ...] = ("new_key", "change_password", DATA_ACTIONS)
+    actions_detail: tuple[Any, ...] = ("new_key", "change_password", *MailActions.mail_actions, DATA_ACTIONS)
     autocomplete_fields = ("groups",)
     readonly_fields: tuple[str, ...] = (
         *("row_id", "stripe_customer_id", "created_at", "updated_at", "last_login", "password_changed_at"),
@@ -155,6 +156,8 @@ class UserAdmin(UserDataAdmin):
         else:
             obj.pk = services.register_user(by=by, **form.cleaned_data).pk
         obj.refresh_from_db()
+        if "email" in form.changed_data:
+            tasks.enqueue(tasks.send_verification_mail, str(obj.pk))
 
     def save_related(
         self,

@@ -4,8 +4,9 @@ import json
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
-from config.embedded.paths import LOG_DIR, UP_FILE, write_private_json
+from config.embedded.paths import LOG_DIR, MAIL_DIR, UP_FILE, write_private_json
 
 DEFAULT_OPERATOR_EMAIL = "operator@mainstay.local"
 CHAT_MODEL = "smollm2"
@@ -62,6 +63,7 @@ Mainstay is ready.
   Operator   {credentials.operator_email}
   Password   {password}
   API key    {key}
+  Mail       {where_mail_goes()}
 
 Try it:
 
@@ -69,3 +71,12 @@ Try it:
 
 Logs are in {LOG_DIR}. Ctrl-C stops everything.
 """
+
+
+def where_mail_goes() -> str:
+    """The mail server that the environment names, or the directory that stands in for one."""
+    if host := os.environ.get("EMAIL_HOST"):
+        return f"sent through {host}"
+    here = Path.cwd()
+    directory = MAIL_DIR.relative_to(here) if MAIL_DIR.is_relative_to(here) else MAIL_DIR
+    return f"{directory}/ (no EMAIL_HOST is set)"

@@ -15,6 +15,7 @@ DATA_DIR = Path(os.environ.get("MAINSTAY_DATA_DIR") or REPOSITORY / ".data").abs
 SECRETS_FILE = DATA_DIR / "secrets.json"
 UP_FILE = DATA_DIR / "up.json"
 LOG_DIR = DATA_DIR / "logs"
+MAIL_DIR = DATA_DIR / "mail"
 
 # PostgreSQL names its socket after a port, although it listens on no port at all.
 POSTGRES_PORT = 5432

@@ -16,7 +16,8 @@ KNOWN = Credentials(BASE, "operator@mainstay.local", "the-password", "msk_the-ke
 @pytest.fixture(autouse=True)
 def up_file(tmp_path, monkeypatch):
     monkeypatch.setattr(credentials, "UP_FILE", tmp_path / "up.json")
-    monkeypatch.delenv("OPERATOR_EMAIL", raising=False)
+    for variable in ("OPERATOR_EMAIL", "EMAIL_HOST"):
+        monkeypatch.delenv(variable, raising=False)
     return tmp_path / "up.json"
 
 
@@ -65,6 +66,15 @@ def test_the_first_banner_shows_the_secrets():
     for shown in (f"{BASE}/admin/", f"{BASE}/api/docs", f"{BASE}/v1", KNOWN.operator_email, "the-password", "curl"):
         assert shown in banner
     assert '-H "Authorization: Bearer msk_the-key"' in banner
+
+
+def test_the_banner_says_where_mails_go(tmp_path, monkeypatch):
+    monkeypatch.setattr(credentials, "MAIL_DIR", tmp_path / ".data" / "mail")
+    assert f"\n  Mail       {tmp_path}/.data/mail/ (no EMAIL_HOST is set)\n" in credentials.banner(KNOWN, set())
+    monkeypatch.chdir(tmp_path)
+    assert "\n  Mail       .data/mail/ (no EMAIL_HOST is set)\n" in credentials.banner(KNOWN, set())
+    monkeypatch.setenv("EMAIL_HOST", "smtp.example.com")
+    assert "\n  Mail       sent through smtp.example.com\n" in credentials.banner(KNOWN, set())
 
 
 def test_later_banners_show_where_the_secrets_are(up_file):
