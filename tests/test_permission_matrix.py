@@ -1,14 +1,21 @@
-"""Who may do what: every route and method, tried as nobody, as a stranger, as the owner and as an operator."""
+"""Who may do what: every route and method, tried by everybody.
+
+By nobody, a stranger, the owner, a key of the owner's that has scopes but not the one that is asked for, and members of
+staff in each role.
+"""
 
 import itertools
 
 import pytest
-from django.contrib.auth.models import Permission
+from django.contrib.auth.models import Group, Permission
 from django.test import Client
 from django.test.client import ClientHandler
 from django.utils import timezone
 
-from accounts.models import ApiKey
+from accounts import tokens
+from accounts.models import ApiKey, ChannelIdentity, Session
+from accounts.roles import Role
+from accounts.scopes import Scope
 from accounts.tests.credentials import api_key
 from accounts.tests.factories import PASSWORD, UserFactory
 from conversations.models import Conversation
@@ -16,80 +23,91 @@ from inference.models import Model, Provider, Request
 from prompts.models import SavedPrompt
 from quotas import services as quotas
 from quotas.meters import Meter
-from tests.routes import METHODS, admin_routes, api_routes
+from tests.routes import METHODS, admin_routes, api_routes, api_views
 
-#                                                              nobody stranger owner operator
+#                                                    nobody stranger owner key operator support analyst
 MATRIX = """
-    GET    /                                                      302    302    302    302
-    GET    /admin                                                 302    302    302    302
-    GET    /healthz                                               200    200    200    200
-    GET    /readyz                                                200    200    200    200
-    GET    /api/schema                                            200    200    200    200
-    GET    /api/docs                                              200    200    200    200
-    GET    /verify-email                                          400    400    400    400
-    POST   /verify-email                                          403    403    403    403
-    GET    /reset-password                                        400    400    400    400
-    POST   /reset-password                                        403    403    403    403
+    GET    /                                                302    302    302    302    302    302    302
+    GET    /admin                                           302    302    302    302    302    302    302
+    GET    /healthz                                         200    200    200    200    200    200    200
+    GET    /readyz                                          200    200    200    200    200    200    200
+    GET    /api/schema                                      200    200    200    200    200    200    200
+    GET    /api/docs                                        200    200    200    200    200    200    200
+    GET    /verify-email                                    400    400    400    400    400    400    400
+    POST   /verify-email                                    403    403    403    403    403    403    403
+    GET    /reset-password                                  400    400    400    400    400    400    400
+    POST   /reset-password                                  403    403    403    403    403    403    403
 
-    POST   /api/v1/users                                          201    201    201    201
-    POST   /api/v1/auth/token                                     200    200    200    200
-    POST   /api/v1/auth/token/refresh                             401    401    401    401
-    POST   /api/v1/auth/verify-email                              202    202    202    202
-    POST   /api/v1/auth/password-reset                            202    202    202    202
-    POST   /api/v1/auth/password-reset/confirm                    400    400    400    400
-    GET    /api/v1/users/me                                       401    200    200    200
-    PUT    /api/v1/users/me                                       401    200    200    200
-    PATCH  /api/v1/users/me                                       401    200    200    200
-    DELETE /api/v1/users/me                                       401    204    204    409
-    GET    /api/v1/users/me/export                                401    200    200    200
-    GET    /api/v1/users/me/api-keys                              401    200    200    200
-    POST   /api/v1/users/me/api-keys                              401    201    201    201
-    GET    /api/v1/users/me/api-keys/<pk>                         401    404    200    404
-    DELETE /api/v1/users/me/api-keys/<pk>                         401    404    204    404
+    POST   /api/v1/users                                    201    201    201    201    201    201    201
+    POST   /api/v1/auth/token                               200    200    200    200    200    200    200
+    POST   /api/v1/auth/token/refresh                       401    401    401    401    401    401    401
+    POST   /api/v1/auth/logout                              401    204    204    400    204    204    204
+    POST   /api/v1/auth/logout-all                          401    204    204    403    204    204    204
+    POST   /api/v1/auth/verify-email                        202    202    202    202    202    202    202
+    POST   /api/v1/auth/password-reset                      202    202    202    202    202    202    202
+    POST   /api/v1/auth/password-reset/confirm              400    400    400    400    400    400    400
+    GET    /api/v1/users/me                                 401    200    200    403    200    200    200
+    PUT    /api/v1/users/me                                 401    200    200    403    200    200    200
+    PATCH  /api/v1/users/me                                 401    200    200    403    200    200    200
+    DELETE /api/v1/users/me                                 401    204    204    403    204    204    204
+    GET    /api/v1/users/me/export                          401    200    200    403    200    200    200
+    POST   /api/v1/users/me/change-password                 401    204    204    403    204    204    204
+    GET    /api/v1/users/me/preferences                     401    200    200    403    200    200    200
+    PATCH  /api/v1/users/me/preferences                     401    200    200    403    200    200    200
+    GET    /api/v1/users/me/api-keys                        401    200    200    403    200    200    200
+    POST   /api/v1/users/me/api-keys                        401    201    201    403    201    201    201
+    GET    /api/v1/users/me/api-keys/<pk>                   401    404    200    403    404    404    404
+    DELETE /api/v1/users/me/api-keys/<pk>                   401    404    204    403    404    404    404
+    POST   /api/v1/users/me/api-keys/<pk>/rotate            401    404    200    403    404    404    404
+    GET    /api/v1/users/me/sessions                        401    200    200    403    200    200    200
+    DELETE /api/v1/users/me/sessions/<pk>                   401    404    204    403    404    404    404
+    GET    /api/v1/users/me/channels                        401    200    200    403    200    200    200
+    POST   /api/v1/users/me/channels                        401    201    201    403    201    201    201
+    DELETE /api/v1/users/me/channels                        401    400    400    403    400    400    400
+    DELETE /api/v1/users/me/channels/<pk>                   401    404    204    403    404    404    404
 
-    GET    /api/v1/plans                                          200    200    200    200
-    GET    /api/v1/plans/<slug>                                   200    200    200    200
-    GET    /api/v1/users/me/quotas                                401    200    200    200
-    GET    /api/v1/users/me/subscription                          401    200    200    200
-    GET    /api/v1/users/me/api-keys/<pk>/budgets                 401    404    200    404
-    PUT    /api/v1/users/me/api-keys/<pk>/budgets                 401    404    200    404
-    POST   /api/v1/quotas/check                                   401    200    200    200
-    POST   /api/v1/quotas/usage                                   401    201    201    201
-    GET    /api/v1/quotas/reservations                            401    200    200    200
-    POST   /api/v1/quotas/reservations                            401    201    201    201
-    GET    /api/v1/quotas/reservations/<pk>                       401    404    200    404
-    POST   /api/v1/quotas/reservations/<pk>/confirm               401    404    200    404
-    POST   /api/v1/quotas/reservations/<pk>/release               401    404    200    404
+    GET    /api/v1/plans                                    200    200    200    200    200    200    200
+    GET    /api/v1/plans/<slug>                             200    200    200    200    200    200    200
+    GET    /api/v1/users/me/quotas                          401    200    200    403    200    200    200
+    GET    /api/v1/users/me/subscription                    401    200    200    403    200    200    200
+    GET    /api/v1/users/me/api-keys/<pk>/budgets           401    404    200    403    404    404    404
+    PUT    /api/v1/users/me/api-keys/<pk>/budgets           401    404    200    403    404    404    404
+    POST   /api/v1/quotas/check                             401    200    200    403    200    200    200
+    POST   /api/v1/quotas/usage                             401    201    201    403    201    201    201
+    GET    /api/v1/quotas/reservations                      401    200    200    403    200    200    200
+    POST   /api/v1/quotas/reservations                      401    201    201    403    201    201    201
+    GET    /api/v1/quotas/reservations/<pk>                 401    404    200    403    404    404    404
+    POST   /api/v1/quotas/reservations/<pk>/confirm         401    404    200    403    404    404    404
+    POST   /api/v1/quotas/reservations/<pk>/release         401    404    200    403    404    404    404
 
-    GET    /api/v1/requests                                       401    200    200    200
-    GET    /api/v1/requests/<pk>                                  401    404    200    404
+    GET    /api/v1/requests                                 401    200    200    403    200    200    200
+    GET    /api/v1/requests/<pk>                            401    404    200    403    404    404    404
 
-    GET    /api/v1/prompts/saved                                  401    200    200    200
-    POST   /api/v1/prompts/saved                                  401    201    201    201
-    GET    /api/v1/prompts/saved/<pk>                             401    404    200    404
-    PUT    /api/v1/prompts/saved/<pk>                             401    404    200    404
-    PATCH  /api/v1/prompts/saved/<pk>                             401    404    200    404
-    DELETE /api/v1/prompts/saved/<pk>                             401    404    204    404
+    GET    /api/v1/prompts/saved                            401    200    200    403    200    200    200
+    POST   /api/v1/prompts/saved                            401    201    201    403    201    201    201
+    GET    /api/v1/prompts/saved/<pk>                       401    404    200    403    404    404    404
+    PUT    /api/v1/prompts/saved/<pk>                       401    404    200    403    404    404    404
+    PATCH  /api/v1/prompts/saved/<pk>                       401    404    200    403    404    404    404
+    DELETE /api/v1/prompts/saved/<pk>                       401    404    204    403    404    404    404
 
-    GET    /api/v1/conversations                                  401    200    200    200
-    POST   /api/v1/conversations                                  401    201    201    201
-    GET    /api/v1/conversations/<pk>                             401    404    200    404
-    PUT    /api/v1/conversations/<pk>                             401    404    200    404
-    PATCH  /api/v1/conversations/<pk>                             401    404    200    404
-    DELETE /api/v1/conversations/<pk>                             401    404    204    404
-    GET    /api/v1/conversations/<pk>/messages                    401    404    200    404
+    GET    /api/v1/conversations                            401    200    200    403    200    200    200
+    POST   /api/v1/conversations                            401    201    201    403    201    201    201
+    GET    /api/v1/conversations/<pk>                       401    404    200    403    404    404    404
+    PUT    /api/v1/conversations/<pk>                       401    404    200    403    404    404    404
+    PATCH  /api/v1/conversations/<pk>                       401    404    200    403    404    404    404
+    DELETE /api/v1/conversations/<pk>                       401    404    204    403    404    404    404
+    GET    /api/v1/conversations/<pk>/messages              401    404    200    403    404    404    404
 
-    GET    /api/v1/analytics/daily-stats                          401    403    403    200
-    GET    /api/v1/users/me/usage                                 401    200    200    200
-    GET    /api/v1/users/me/dashboard                             401    200    200    200
+    GET    /api/v1/analytics/daily-stats                    401    403    403    403    200    200    200
+    GET    /api/v1/users/me/usage                           401    200    200    403    200    200    200
+    GET    /api/v1/users/me/dashboard                       401    200    200    403    200    200    200
 
-    GET    /v1/models                                             401    200    200    200
-    GET    /v1/models/<name>                                      401    200    200    200
-    POST   /v1/chat/completions                                   401    404    404    404
-    POST   /v1/embeddings                                         401    404    404    404
+    GET    /v1/models                                       401    200    200    403    200    200    200
+    GET    /v1/models/<name>                                401    200    200    403    200    200    200
+    POST   /v1/chat/completions                             401    404    404    403    404    404    404
+    POST   /v1/embeddings                                   401    404    404    403    404    404    404
 """
 
-# The operator is the last one, who cannot erase themselves.
 # Of links in mails: one that does not exist. Their pages refuse what was not posted by themselves.
 # Of the calls to models: a model that does not exist. What a model answers, and whose conversation may be named, is
 # shown against a real server in test_openai_client.py.
@@ -106,6 +124,7 @@ BODIES = {
     "POST /api/v1/auth/password-reset/confirm": lambda: {"token": "made up", "password": PASSWORD},
     "PUT /api/v1/users/me": lambda: {"email": f"new{next(number)}@example.com"},
     "POST /api/v1/users/me/api-keys": lambda: {"name": "key"},
+    "POST /api/v1/users/me/change-password": lambda: {"current_password": PASSWORD, "new_password": f"{PASSWORD} new"},
     "PUT /api/v1/users/me/api-keys/<pk>/budgets": lambda: BUDGETS,
     "POST /api/v1/quotas/check": lambda: AMOUNTS,
     "POST /api/v1/quotas/usage": lambda: AMOUNTS,
@@ -127,6 +146,7 @@ def rows():
 
 
 ROWS = list(rows())
+SCOPES = {path: view.scope for path, view in api_views()}
 
 
 def thing_of(user, path):
@@ -134,6 +154,11 @@ def thing_of(user, path):
     if "/api-keys/" in path:
         api_key(user)
         return ApiKey.objects.get(user=user).pk
+    if "/sessions/" in path:
+        tokens.sign_in(user=user, ip=None, user_agent="")
+        return Session.objects.get(user=user).pk
+    if "/channels/" in path:
+        return ChannelIdentity.objects.create(user=user, channel_type="discord", channel_user_id="1").pk
     if "/plans/" in path:
         return "free"
     if "/reservations/" in path:
@@ -156,17 +181,33 @@ def concrete(path, value):
 
 
 @pytest.mark.parametrize(("method", "path", "expected"), ROWS)
-def test_who_may_do_what(api, alice, bob, olga, method, path, expected):
+def test_who_may_do_what(api, alice, bob, staff, method, path, expected):
     body = BODIES.get(f"{method} {path}", dict)
     address = concrete(path, thing_of(alice, path)) if "<" in path else path
+    key = api_key(alice, scopes=other_scopes(path))
 
     def status(who):
         return api(who).generic(method, address, body() if method != "GET" else "").status_code
 
     # The owner comes last: some calls end what they are about.
-    nobody, stranger, operator, owner = status(None), status(bob), status(olga), status(alice)
+    found = {who: status(who) for who in (None, bob, key, *staff, alice)}
 
-    assert [nobody, stranger, owner, operator] == expected
+    assert [found[who] for who in (None, bob, alice, key, *staff)] == expected
+
+
+@pytest.fixture
+def staff(db):
+    """An operator, somebody of support, and an analyst."""
+    members = [UserFactory(is_staff=True) for _role in Role]
+    for member, role in zip(members, (Role.OPERATOR, Role.SUPPORT, Role.ANALYST), strict=True):
+        member.groups.add(Group.objects.get(name=role))
+    return members
+
+
+def other_scopes(path):
+    """Those that do not open a path, nor let anybody read all."""
+    scope = SCOPES.get(path)
+    return [other.value for other in Scope if other not in (scope, Scope.READ, Scope.ACT_AS)]
 
 
 @pytest.mark.parametrize(

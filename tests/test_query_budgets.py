@@ -6,7 +6,8 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from accounts.models import ApiKey
+from accounts import tokens
+from accounts.models import ApiKey, ChannelIdentity, Session
 from accounts.tests.credentials import api_key
 from analytics.models import DailyStat
 from conversations.models import Conversation, Message
@@ -38,6 +39,16 @@ BUDGET = {
     "POST /api/v1/users/me/api-keys": 2,
     "GET /api/v1/users/me/api-keys/<pk>": 1,
     "DELETE /api/v1/users/me/api-keys/<pk>": 3,
+    "POST /api/v1/users/me/api-keys/<pk>/rotate": 3,
+    "GET /api/v1/users/me/sessions": 1,
+    "DELETE /api/v1/users/me/sessions/<pk>": 5,
+    "GET /api/v1/users/me/channels": 1,
+    "POST /api/v1/users/me/channels": 2,
+    "DELETE /api/v1/users/me/channels/<pk>": 5,
+    "GET /api/v1/users/me/preferences": 2,
+    "PATCH /api/v1/users/me/preferences": 4,
+    "POST /api/v1/auth/logout": 1,
+    "POST /api/v1/auth/logout-all": 5,
     "GET /api/v1/users/me/quotas": 1,
     "GET /api/v1/users/me/subscription": 1,
     "GET /api/v1/users/me/api-keys/<pk>/budgets": 2,
@@ -75,7 +86,9 @@ ELSEWHERE = {
     *("GET /", "GET /admin", "GET /readyz", "GET /api/schema", "GET /api/docs"),
     *("GET /verify-email", "POST /verify-email", "GET /reset-password", "POST /reset-password"),
     *("POST /api/v1/users", "POST /api/v1/auth/token", "POST /api/v1/auth/token/refresh"),
-    "POST /api/v1/auth/password-reset/confirm",
+    *("POST /api/v1/auth/password-reset/confirm", "POST /api/v1/users/me/change-password"),
+    # As by its id, but for the search by its name.
+    "DELETE /api/v1/users/me/channels",
     *("GET /v1/models", "GET /v1/models/<name>", "POST /v1/chat/completions", "POST /v1/embeddings"),
 }
 BODIES = {
@@ -83,6 +96,7 @@ BODIES = {
     "POST /api/v1/auth/password-reset": {"email": "olga@example.com"},
     "PUT /api/v1/users/me": {"email": "alice2@example.com"},
     "PATCH /api/v1/users/me": {"full_name": "Alice"},
+    "PATCH /api/v1/users/me/preferences": {"theme": "dark"},
     "POST /api/v1/users/me/api-keys": {"name": "key"},
     "PUT /api/v1/users/me/api-keys/<pk>/budgets": BUDGETS,
     "POST /api/v1/quotas/check": AMOUNTS,
@@ -104,6 +118,8 @@ def populate(olga):
     def add(count):
         for _ in range(count):
             api_key(olga)
+            tokens.sign_in(user=olga, ip=None, user_agent="")
+            ChannelIdentity.objects.create(user=olga, channel_type="discord", channel_user_id=str(next(number)))
             quotas.reserve(user_id=olga.pk, amounts=REQUEST, seconds=60, by_client=True)
             SavedPrompt.objects.create(user=olga, **PROMPT)
             conversation = Conversation.objects.create(user=olga)
@@ -116,7 +132,14 @@ def populate(olga):
     return add
 
 
-THINGS = {"api-keys": ApiKey, "reservations": Reservation, "requests": Request, "saved": SavedPrompt}
+THINGS = {
+    "api-keys": ApiKey,
+    "sessions": Session,
+    "channels": ChannelIdentity,
+    "reservations": Reservation,
+    "requests": Request,
+    "saved": SavedPrompt,
+}
 
 
 def address_of(path, user):
