@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from accounts.caller import Caller
 from accounts.exceptions import DomainError
+from accounts.models import ApiKey
 from accounts.tests.credentials import api_key
 from conversations import services as conversations
 from conversations.models import Conversation
@@ -17,7 +18,7 @@ from inference import views as inference_views
 from inference.models import Model, Provider, Request
 from inference.payloads import parse_object
 from prompts.models import SavedPrompt
-from quotas.meters import Meter, Resource, Unit
+from quotas.meters import Meter, Period, Resource, Unit
 from quotas.models import Quota, Reservation
 from tests.shape import error_of
 
@@ -55,7 +56,16 @@ FIELDS = [
 ]
 METERS = [str(Meter(resource, unit)) for resource in Resource.values for unit in Unit.values]
 amounts = st.dictionaries(st.one_of(st.sampled_from(METERS), texts), st.one_of(numbers, values), max_size=3)
+budgets = st.fixed_dictionaries(
+    {
+        "resource_type": st.one_of(st.sampled_from(Resource.values), values),
+        "unit": st.one_of(st.sampled_from(Unit.values), values),
+        "period": st.one_of(st.sampled_from(Period.values), values),
+        "limit": values,
+    }
+)
 bodies = st.one_of(
+    st.lists(budgets, max_size=3),
     st.dictionaries(st.one_of(st.sampled_from(FIELDS), texts), values, max_size=6),
     st.fixed_dictionaries({"amounts": amounts}, optional={"idempotency_key": values, "seconds": values}),
     values,
@@ -75,11 +85,14 @@ def addresses(alice):
     )
     prompt = SavedPrompt.objects.create(user=alice, title="x", content="y")
     conversation = Conversation.objects.create(user=alice)
+    api_key(alice)
+    key = ApiKey.objects.get()
     return [
         *(("POST", "/api/v1/users"), ("POST", "/api/v1/auth/token"), ("POST", "/api/v1/auth/token/refresh")),
         *(("POST", "/api/v1/auth/verify-email"), ("POST", "/api/v1/auth/password-reset")),
         ("POST", "/api/v1/auth/password-reset/confirm"),
         *(("PUT", "/api/v1/users/me"), ("PATCH", "/api/v1/users/me"), ("POST", "/api/v1/users/me/api-keys")),
+        ("PUT", f"/api/v1/users/me/api-keys/{key.pk}/budgets"),
         *(("POST", "/api/v1/quotas/check"), ("POST", "/api/v1/quotas/usage"), ("POST", "/api/v1/quotas/reservations")),
         ("POST", f"/api/v1/quotas/reservations/{reservation.pk}/confirm"),
         ("POST", f"/api/v1/quotas/reservations/{reservation.pk}/release"),

@@ -231,6 +231,7 @@ def test_a_field_within_a_list_is_named_by_its_place(api, alice):
 LISTS = {
     f"{ME}/api-keys": ["format"],
     "/api/v1/quotas/reservations": ["status"],
+    f"{ME}/usage": ["days"],
     "/api/v1/requests": ["request_type", "status", "model", "created_after", "created_before"],
     "/api/v1/prompts/saved": ["is_favourite"],
     "/api/v1/conversations": ["channel", "is_active", "unknown"],

@@ -21,7 +21,13 @@ from inference.exceptions import (
     UpstreamRefused,
     UpstreamTimeout,
 )
-from quotas.exceptions import IdempotencyMismatch, QuotaExceeded, ReservationNotFound, ReservationNotHeld
+from quotas.exceptions import (
+    IdempotencyMismatch,
+    KeyBudgetExceeded,
+    QuotaExceeded,
+    ReservationNotFound,
+    ReservationNotHeld,
+)
 from quotas.meters import Meter
 
 
@@ -45,6 +51,7 @@ ANSWERS = [
     (ReservationNotHeld(), 409, "conflict_error", "reservation_not_held"),
     (IdempotencyMismatch(), 422, "invalid_request_error", "idempotency_key_reused"),
     (QuotaExceeded(), 429, "insufficient_quota", "insufficient_quota"),
+    (KeyBudgetExceeded(), 429, "insufficient_quota", "insufficient_quota_of_key"),
     (UpstreamError(), 502, "api_error", "upstream_error"),
     (ServerStopping(), 503, "api_error", "server_stopping"),
     (UpstreamTimeout(), 504, "api_error", "upstream_timeout"),
