@@ -16,7 +16,7 @@ from uuid import UUID
 
 from django.apps import apps
 from django.contrib.admin.models import LogEntry
-from django.db.models import Case, Exists, Model, OuterRef, Q, QuerySet, Value, When
+from django.db.models import Case, Exists, Model, Q, QuerySet, Value, When
 from django.utils import timezone
 
 from accounts.models import (
@@ -95,7 +95,9 @@ def all_belongings() -> list[Belonging]:
 
 def identities(user_id: UUID) -> list[UUID]:
     """The ids that have stood for a person: the user's own, and those of the users that were merged into it."""
-    return list(User.objects.filter(Q(pk=user_id) | Q(merged_into_id=user_id)).order_by("pk").values_list("pk", flat=True))
+    return list(
+        User.objects.filter(Q(pk=user_id) | Q(merged_into_id=user_id)).order_by("pk").values_list("pk", flat=True)
+    )
 
 
 def addresses(user_id: UUID) -> list[str]:
@@ -114,12 +116,14 @@ def _user(user_id: UUID) -> QuerySet[Any]:
 def events_of(user_id: UUID) -> QuerySet[AuditEvent]:
     """Events that the person caused, that speak of them, or that name their address (such as failed sign-ins)."""
     ids = identities(user_id)
-    about = Q(target_type=User._meta.label_lower, target_id__in=[str(id) for id in ids])
+    about = Q(target_type=User._meta.label_lower, target_id__in=list(map(str, ids)))
     return AuditEvent.objects.filter(Q(actor_id__in=ids) | Q(actor_email__in=addresses(user_id)) | about)
 
 
 def _exported_events(user_id: UUID) -> QuerySet[Any]:
-    is_own = Case(When(actor_id__in=identities(user_id), then=True), When(actor_id=None, then=True), default=Value(False))
+    is_own = Case(
+        When(actor_id__in=identities(user_id), then=True), When(actor_id=None, then=True), default=Value(False)
+    )
     return events_of(user_id).annotate(is_own=is_own)
 
 
@@ -183,7 +187,7 @@ def sign_in_moves(source_id: UUID, target_id: UUID) -> bool:
 def _blank_log_entries(user_id: UUID) -> None:
     """The admin's own log names what it speaks of: users by address or name, keys by their names."""
     ids = [*identities(user_id), *ApiKey.objects.filter(user_id=user_id).values_list("pk", flat=True)]
-    about = Q(object_id__in=[str(id) for id in ids])
+    about = Q(object_id__in=list(map(str, ids)))
     people = User.objects.filter(pk__in=ids).values_list("email", "username")
     for name in {name for names in people for name in names if name}:
         about |= Q(object_repr=name) | Q(object_repr__startswith=f"{name} ")
@@ -193,7 +197,7 @@ def _blank_log_entries(user_id: UUID) -> None:
 def _blank_events(user_id: UUID) -> None:
     """Leave what was done; take away who from where. What an operator did keeps the operator's name."""
     ids = identities(user_id)
-    about = Q(target_type=User._meta.label_lower, target_id__in=[str(id) for id in ids], actor_id=None)
+    about = Q(target_type=User._meta.label_lower, target_id__in=list(map(str, ids)), actor_id=None)
     own = Q(actor_id__in=ids) | Q(actor_email__in=addresses(user_id)) | about
     named = ~Q(actor_email="") | Q(ip__isnull=False) | ~Q(user_agent="")
     AuditEvent.objects.filter(own, named).update(actor_email="", ip=None, user_agent="")

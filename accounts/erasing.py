@@ -60,7 +60,9 @@ def _check_erasable(user: User, by: Caller | User) -> None:
         # Locked, so that two operators who leave at once do not both count on the other.
         others = User.objects.select_for_update(no_key=True).filter(is_superuser=True, is_staff=True, is_active=True)
         if not others.exclude(pk=user.pk).order_by("pk"):
-            raise Conflict("The last operator cannot be erased: make somebody else a superuser first.", code="last_operator")
+            raise Conflict(
+                "The last operator cannot be erased: make somebody else a superuser first.", code="last_operator"
+            )
 
 
 def _prefixes(user_id: UUID) -> list[str]:

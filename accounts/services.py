@@ -147,7 +147,7 @@ def create_api_key(
             scopes=scopes or default_scopes(),
             expires_at=expires_at,
         )
-        audit.record("api_key.created", by=by, target=key, name=key.name)
+        audit.record("api_key.created", by=by, target=key)
     return key, raw
 
 
@@ -163,5 +163,5 @@ def revoke_api_key(*, key_id: UUID, by: Caller | User, user_id: UUID | None = No
         if keys.filter(is_active=True).update(is_active=False):
             key.is_active = False
             drop_snapshots(key.user_id)
-            audit.record("api_key.revoked", by=by, target=key, name=key.name)
+            audit.record("api_key.revoked", by=by, target=key)
     return key

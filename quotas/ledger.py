@@ -24,8 +24,8 @@ from quotas.meters import Meter, Period, period_end
 
 Amounts = Mapping[Meter, int]
 
-# The user's row is locked before the quotas: a merge, which locks it too, then never waits for a hold that waits for it.
-# Who was merged into another since the caller was recognised, holds on the other's quotas; who was erased, on none.
+# The user's row is locked before the quotas: so a merge, which locks it too, never waits for a hold that waits for it.
+# Who was merged into another since the caller was recognised holds on the other's quotas; who was erased, on none.
 RESERVE = """
 WITH owner AS MATERIALIZED (
     SELECT u.id FROM accounts_user named JOIN accounts_user u ON u.id = coalesce(named.merged_into_id, named.id)
@@ -150,7 +150,8 @@ class Also:
     """A statement of another app that is to be part of a ledger statement, which spares it three round trips.
 
     `name` is what the statement, a data-modifying CTE, is called. One that goes with `reserve` selects its row FROM
-    verdict v WHERE v.admitted, where its user is too; one that goes with `settle` returns a row, without which nothing is settled.
+    verdict v WHERE v.admitted, where its user is, too; one that goes with `settle` returns a row, without which
+    nothing is settled.
     """
 
     name: str

@@ -61,8 +61,8 @@ def test_only_money_and_the_user_itself_are_kept_as_they_are():
 def test_every_table_of_a_user_follows_merges():
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT c.relname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_proc p ON p.oid = t.tgfoid "
-            "WHERE p.proname = 'accounts_follow_merge' AND t.tgenabled = 'O'"
+            "SELECT c.relname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid "
+            "JOIN pg_proc p ON p.oid = t.tgfoid WHERE p.proname = 'accounts_follow_merge' AND t.tgenabled = 'O'"
         )
         following = {name for (name,) in cursor.fetchall()}
 

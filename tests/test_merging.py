@@ -261,9 +261,7 @@ def test_what_is_written_for_an_alias_later_is_the_targets(merge, alice, bob, gu
         "prompt": lambda user: SavedPrompt.objects.create(user_id=user, title="Title", content="Content"),
         "key": lambda user: ApiKey.objects.create(user_id=user, name="key", prefix="p", key_hash="a" * 64),
         "session": lambda user: session(User(pk=user)),
-        "channel": lambda user: ChannelIdentity.objects.create(
-            user_id=user, channel_type="slack", channel_user_id="1"
-        ),
+        "channel": lambda user: ChannelIdentity.objects.create(user_id=user, channel_type="slack", channel_user_id="1"),
         "code": lambda user: code(User(pk=user)),
         "preference": lambda user: UserPreference.objects.create(user_id=user),
     }[model]

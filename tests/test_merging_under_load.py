@@ -11,10 +11,9 @@ from django.db import connection
 
 from accounts.belongings import all_belongings
 from accounts.caller import Caller
-from accounts.erasing import erase_user
 from accounts.exceptions import DomainError
 from accounts.merging import merge_users
-from accounts.models import AuditEvent, Session, User
+from accounts.models import AuditEvent, User
 from accounts.tests.factories import UserFactory
 from conversations import services as conversations
 from conversations.models import Conversation, Message

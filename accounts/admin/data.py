@@ -108,8 +108,8 @@ class UserDataAdmin(OperatorAdmin):
         variant=ActionVariant.DANGER,
         dialog={
             "title": "Erase this user for good?",
-            "description": "Profile, keys, sessions, channels, conversations and saved prompts are deleted, also of the "
-            "users merged into this one. Requests, reservations and the plan stay without content, the record of what "
+            "description": "Profile, keys, sessions, channels, conversations and saved prompts are deleted, also of "
+            "the users merged into this one. Requests, reservations and the plan stay without content, the record of what "
             "was done without names. Running calls end. Nothing brings this back.",
             "form_class": EraseDialog,
             "form_submit_text": "Erase",
