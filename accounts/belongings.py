@@ -116,7 +116,7 @@ def _user(user_id: UUID) -> QuerySet[Any]:
 def events_of(user_id: UUID) -> QuerySet[AuditEvent]:
     """Events that the person caused, that speak of them, or that name their address (such as failed sign-ins)."""
     ids = identities(user_id)
-    about = Q(target_type=User._meta.label_lower, target_id__in=[str(person) for person in ids])
+    about = Q(target_type=User._meta.label_lower, target_id__in=list(map(str, ids)))
     return AuditEvent.objects.filter(Q(actor_id__in=ids) | Q(actor_email__in=addresses(user_id)) | about)
 
 
@@ -187,7 +187,7 @@ def sign_in_moves(source_id: UUID, target_id: UUID) -> bool:
 def _blank_log_entries(user_id: UUID) -> None:
     """The admin's own log names what it speaks of: users by address or name, keys by their names."""
     ids = [*identities(user_id), *ApiKey.objects.filter(user_id=user_id).values_list("pk", flat=True)]
-    about = Q(object_id__in=[str(person) for person in ids])
+    about = Q(object_id__in=list(map(str, ids)))
     people = User.objects.filter(pk__in=ids).values_list("email", "username")
     for name in {name for names in people for name in names if name}:
         about |= Q(object_repr=name) | Q(object_repr__startswith=f"{name} ")
@@ -197,7 +197,7 @@ def _blank_log_entries(user_id: UUID) -> None:
 def _blank_events(user_id: UUID) -> None:
     """Leave what was done; take away who from where. What an operator did keeps the operator's name."""
     ids = identities(user_id)
-    about = Q(target_type=User._meta.label_lower, target_id__in=[str(person) for person in ids], actor_id=None)
+    about = Q(target_type=User._meta.label_lower, target_id__in=list(map(str, ids)), actor_id=None)
     own = Q(actor_id__in=ids) | Q(actor_email__in=addresses(user_id)) | about
     named = ~Q(actor_email="") | Q(ip__isnull=False) | ~Q(user_agent="")
     AuditEvent.objects.filter(own, named).update(actor_email="", ip=None, user_agent="")

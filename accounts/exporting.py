@@ -6,7 +6,7 @@ slowly they are taken.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +21,19 @@ PARTS_PAGE = 200
 
 # Python's own encoder: a JSON column may hold numbers that faster ones refuse.
 _encoder = DjangoJSONEncoder(ensure_ascii=False)
+
+
+class Lookahead:
+    """Rows to be taken one after the other; `next` is the one that comes, or None."""
+
+    def __init__(self, rows: Iterator[dict[str, Any]]) -> None:
+        self._rows = rows
+        self.next = next(rows, None)
+
+    def take(self) -> dict[str, Any]:
+        assert self.next is not None
+        taken, self.next = self.next, next(self._rows, None)
+        return taken
 
 
 def exported(user_id: UUID) -> Iterator[bytes]:
@@ -55,21 +68,31 @@ def _list(belonging: Belonging, user_id: UUID) -> Iterator[str]:
     yield "["
     separator = "\n"
     for page in _pages(belonging, user_id):
-        parts = _parts(belonging.part, [row["id"] for row in page]) if belonging.part else iter(())
-        part = next(parts, None)
-        for row in page:
-            yield separator + _encoder.encode(belonging.row(row))[: -1 if belonging.part else None]
+        for text in _texts(belonging, page):
+            yield separator
+            yield from text
             separator = ",\n"
-            if belonging.part is None:
-                continue
-            yield f",{_encoder.encode(belonging.part.name)}:["
-            comma = ""
-            while part is not None and part[belonging.part.parent] == row["id"]:
-                yield comma + _encoder.encode({name: part[name] for name in belonging.part.fields})
-                comma = ","
-                part = next(parts, None)
-            yield "]}"
     yield "]"
+
+
+def _texts(belonging: Belonging, page: list[dict[str, Any]]) -> Iterator[Iterable[str]]:
+    """The rows of a page, each in pieces, as what hangs on one may be large; they must be taken in order."""
+    if belonging.part is None:
+        yield from ([_encoder.encode(belonging.row(row))] for row in page)
+        return
+    parts = Lookahead(_parts(belonging.part, [row["id"] for row in page]))
+    for row in page:
+        yield _with_parts(belonging.row(row), belonging.part, parts)
+
+
+def _with_parts(row: dict[str, Any], part: Part, parts: Lookahead) -> Iterator[str]:
+    yield f"{_encoder.encode(row)[:-1]},{_encoder.encode(part.name)}:["
+    comma = ""
+    while parts.next is not None and parts.next[part.parent] == row["id"]:
+        found = parts.take()
+        yield comma + _encoder.encode({name: found[name] for name in part.fields})
+        comma = ","
+    yield "]}"
 
 
 def _pages(belonging: Belonging, user_id: UUID) -> Iterator[list[dict[str, Any]]]:

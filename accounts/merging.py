@@ -35,14 +35,16 @@ def repeated_on_deadlock(work: Callable[P, None]) -> Callable[P, None]:
 
     @wraps(work)
     def attempt(*args: P.args, **kwargs: P.kwargs) -> None:
-        for number in range(1, ATTEMPTS + 1):
+        for number in range(1, ATTEMPTS):
             try:
-                return work(*args, **kwargs)
+                work(*args, **kwargs)
             except OperationalError as error:
-                if not isinstance(error.__cause__, DeadlockDetected) or number == ATTEMPTS:
+                if not isinstance(error.__cause__, DeadlockDetected):
                     raise
                 log.warning("deadlock", work=work.__name__, attempt=number)
-        return None
+            else:
+                return
+        work(*args, **kwargs)
 
     return attempt
 

@@ -243,7 +243,7 @@ def create_api_key(
             scopes=scopes,
             expires_at=expires_at,
         )
-        audit.record("api_key.created", by=by, target=key, name=key.name, scopes=scopes)
+        audit.record("api_key.created", by=by, target=key, scopes=scopes)
     return key, raw
 
 
@@ -289,7 +289,7 @@ def rotate_api_key(
         key.prefix, key.key_hash = prefix, hash_key(raw)
         key.save(update_fields=["prefix", "key_hash", "previous_prefix", "previous_key_hash", "previous_expires_at"])
         drop_snapshots(key.user_id, also=forgotten)
-        audit.record("api_key.rotated", by=by, target=key, name=key.name, overlap_seconds=int(overlap.total_seconds()))
+        audit.record("api_key.rotated", by=by, target=key, overlap_seconds=int(overlap.total_seconds()))
     return key, raw
 
 
@@ -311,7 +311,7 @@ def revoke_api_key(*, key_id: UUID, by: Caller | User, user_id: UUID | None = No
         if keys.filter(is_active=True).update(is_active=False):
             key.is_active = False
             drop_snapshots(key.user_id)
-            audit.record("api_key.revoked", by=by, target=key, name=key.name)
+            audit.record("api_key.revoked", by=by, target=key)
     return key
 
 

@@ -10,7 +10,7 @@ from conversations.models import Conversation, Message
 
 def _erase(user_id: UUID) -> None:
     theirs = Conversation.objects.filter(user_id=user_id)
-    # Locked first: an answer that is being appended is either here by then, or finds nothing to append to.
+    # Locked first: an answer that is being appended is here by then, or finds nothing that it could be appended to.
     list(theirs.select_for_update().order_by("pk").values_list("pk", flat=True))
     Message.objects.filter(conversation__user_id=user_id).delete()
     theirs.delete()

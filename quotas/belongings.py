@@ -68,8 +68,12 @@ def _merge_subscriptions(source_id: UUID, target_id: UUID) -> None:
 def _merge_reservations(source_id: UUID, target_id: UUID) -> None:
     kept = _shared(target_id)
     became = {str(quota.pk): str(kept[kind].pk) for kind, quota in _shared(source_id).items() if kind in kept}
-    values: dict[str, Any] = {"source": source_id, "target": target_id}
-    values |= {"quotas": list(became), "kept": list(became.values())}
+    values: dict[str, Any] = {
+        "source": source_id,
+        "target": target_id,
+        "quotas": list(became),
+        "kept": list(became.values()),
+    }
     with connection.cursor() as cursor:
         cursor.execute(MOVE_RESERVATIONS, values)
 

@@ -232,6 +232,7 @@ def test_an_operator_who_is_not_the_last_goes(olga):
     assert (olga.is_superuser, olga.email) == (False, None)
 
 
+@pytest.mark.django_db(transaction=True)
 def test_a_request_of_an_erased_user_that_is_under_way_is_refused(api, alice):
     """The token is believed for a moment longer by whoever has read of the user before."""
     client = api(alice)

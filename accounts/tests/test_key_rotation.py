@@ -45,7 +45,7 @@ def test_both_texts_are_good_until_the_overlap_ends(api, alice, committing):
     with time_machine.travel(timezone.now() + timedelta(seconds=51), tick=False):
         assert [is_good(old), is_good(new)] == [False, True]
     event = AuditEvent.objects.get(action="api_key.rotated")
-    assert event.metadata == {"name": "Test", "overlap_seconds": 50}
+    assert event.metadata == {"overlap_seconds": 50}
 
 
 def test_without_an_overlap_the_old_text_ends_at_once(api, alice, committing):
