@@ -60,6 +60,7 @@ class ChannelIdentityViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Chan
         return Response(ChannelIdentitySerializer(linked, many=True).data)
 
     @extend_schema(
+        operation_id="users_me_channels_unlink",
         parameters=[OpenApiParameter("channel", str, required=True, description="Such as `discord:1234`.")],
         responses={204: None},
     )

@@ -21,6 +21,7 @@ from django.urls import reverse_lazy
 from config import passwords
 from config.embedded import paths
 from config.logs import logging_config
+from config.navigation import NAVIGATION
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -415,19 +416,6 @@ SPECTACULAR_SETTINGS = {
 
 # Admin -----------------------------------------------------------------------------------------------------------
 
-
-def admin_page(title: str, icon: str, app: str, model: str) -> dict[str, Any]:
-    """An item of the admin's sidebar, for those who may see the page."""
-    return {
-        "title": title,
-        "icon": icon,
-        "link": reverse_lazy(f"admin:{app}_{model}_changelist"),
-        "permission": lambda request: (
-            request.user.has_perm(f"{app}.view_{model}") or request.user.has_perm(f"{app}.change_{model}")
-        ),
-    }
-
-
 UNFOLD = {
     "SITE_TITLE": "Mainstay",
     "SITE_HEADER": "Mainstay",
@@ -442,43 +430,7 @@ UNFOLD = {
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda _request: static("config/favicon.svg")}],
     "SIDEBAR": {
         "show_search": True,
-        "navigation": [
-            {"items": [{"title": "Dashboard", "icon": "monitoring", "link": reverse_lazy("admin:index")}]},
-            {
-                "title": "People",
-                "items": [
-                    admin_page("Users", "person", "accounts", "user"),
-                    admin_page("API keys", "key", "accounts", "apikey"),
-                    admin_page("Groups", "group", "auth", "group"),
-                    admin_page("Audit events", "policy", "accounts", "auditevent"),
-                ],
-            },
-            {
-                "title": "Plans and quotas",
-                "items": [
-                    admin_page("Plans", "sell", "quotas", "plan"),
-                    admin_page("Subscriptions", "card_membership", "quotas", "subscription"),
-                    admin_page("Quotas", "speed", "quotas", "quota"),
-                    admin_page("Reservations", "hourglass_top", "quotas", "reservation"),
-                ],
-            },
-            {
-                "title": "Inference",
-                "items": [
-                    admin_page("Requests", "receipt_long", "inference", "request"),
-                    admin_page("Models", "neurology", "inference", "model"),
-                    admin_page("Providers", "dns", "inference", "provider"),
-                ],
-            },
-            {
-                "title": "Content",
-                "items": [
-                    admin_page("Conversations", "forum", "conversations", "conversation"),
-                    admin_page("Saved prompts", "bookmark", "prompts", "savedprompt"),
-                    admin_page("Daily statistics", "bar_chart", "analytics", "dailystat"),
-                ],
-            },
-        ],
+        "navigation": NAVIGATION,
     },
 }
 

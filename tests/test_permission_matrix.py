@@ -98,7 +98,7 @@ MATRIX = """
     DELETE /api/v1/conversations/<pk>                       401    404    204    403    404    404    404
     GET    /api/v1/conversations/<pk>/messages              401    404    200    403    404    404    404
 
-    GET    /api/v1/analytics/daily-stats                    401    403    403    403    200    200    200
+    GET    /api/v1/analytics/daily-stats                    401    403    403    403    200    403    200
     GET    /api/v1/users/me/usage                           401    200    200    403    200    200    200
     GET    /api/v1/users/me/dashboard                       401    200    200    403    200    200    200
 

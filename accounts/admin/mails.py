@@ -23,13 +23,10 @@ class MailActions(OperatorAdmin):
 
     mail_actions = ("send_verification_mail", "send_password_reset")
 
-    def has_send_mails_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
-        return request.user.has_perm("accounts.change_user") or request.user.has_perm("accounts.support_user")
-
     @action(
         description="Send verification mail",
         icon="mark_email_read",
-        permissions=["send_mails"],
+        permissions=["support"],
         dialog={
             "title": "Send verification mail?",
             "description": f"It holds a link that proves the e-mail address. {ONCE_A_MINUTE}",
@@ -47,7 +44,7 @@ class MailActions(OperatorAdmin):
     @action(
         description="Send password reset",
         icon="lock_reset",
-        permissions=["send_mails"],
+        permissions=["support"],
         dialog={
             "title": "Send password reset?",
             "description": f"It holds a link to a new password. The old one stays good until then. {ONCE_A_MINUTE}",

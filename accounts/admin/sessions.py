@@ -75,9 +75,12 @@ class SessionAdmin(HistoryAdmin):
 
     def has_revoke_permission(self, request: HttpRequest, obj: str | None = None) -> bool:
         """Named by the actions. `obj` is an id: what has ended cannot be ended again."""
-        if not request.user.has_perm("accounts.change_session"):
+        if not (request.user.has_perm("accounts.support_user") or request.user.has_perm("accounts.change_session")):
             return False
-        return obj is None or Session.objects.live().filter(pk=obj).exists()
+        if obj is None:
+            return True
+        session = Session.objects.live().filter(pk=obj).select_related("user").first()
+        return session is not None and (request.user.is_superuser or not session.user.is_staff)
 
     @action(
         description="Sign out",
@@ -97,7 +100,8 @@ class SessionAdmin(HistoryAdmin):
 
     @action(description="Sign out", permissions=["revoke"])
     def revoke_chosen(self, request: HttpRequest, chosen: QuerySet[Session]) -> None:
-        live = list(chosen.filter(revoked_at=None).values_list("pk", flat=True))
+        others = chosen if request.user.is_superuser else chosen.filter(user__is_staff=False)
+        live = list(others.filter(revoked_at=None).values_list("pk", flat=True))
         for session_id in live:
             sessions.revoke_session(session_id=session_id, by=operator(request))
         self.message_user(request, f"{len(live)} sessions ended.", messages.SUCCESS)

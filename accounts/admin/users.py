@@ -20,8 +20,9 @@ from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import BooleanRadioFilter
 from unfold.decorators import action, display
 from unfold.enums import ActionVariant
+from unfold.forms import BaseDialogForm
 
-from accounts import audit, services, tasks
+from accounts import audit, services, sessions, tasks
 from accounts.admin.base import AuditedAdmin, operator
 from accounts.admin.data import DATA_ACTIONS, UserDataAdmin, is_gone, state_label
 from accounts.admin.display import EMPTY, label, link_to_list
@@ -53,7 +54,13 @@ class UserAdmin(MailActions, UserDataAdmin):
     search_help_text = "E-mail, user name or id"
     ordering = ("-id",)
     actions = ("activate", "deactivate")
-    actions_detail: tuple[Any, ...] = ("new_key", "change_password", *MailActions.mail_actions, DATA_ACTIONS)
+    actions_detail: tuple[Any, ...] = (
+        "new_key",
+        "change_password",
+        "sign_out",
+        *MailActions.mail_actions,
+        DATA_ACTIONS,
+    )
     autocomplete_fields = ("groups",)
     readonly_fields: tuple[str, ...] = (
         *("row_id", "stripe_customer_id", "created_at", "updated_at", "last_login", "password_changed_at"),
@@ -180,10 +187,10 @@ class UserAdmin(MailActions, UserDataAdmin):
     @action(
         description="Change password",
         icon="password",
-        permissions=["support"],
+        permissions=["change"],
         dialog={
             "title": "Change password",
-            "description": "The user's open admin sessions end. API keys and tokens stay as they are.",
+            "description": "All of the user's sessions end, here and over the API. API keys stay as they are.",
             "form_class": PasswordDialog,
             "form_submit_text": "Change password",
         },
@@ -201,6 +208,23 @@ class UserAdmin(MailActions, UserDataAdmin):
             user.refresh_from_db()
             update_session_auth_hash(request, user)
         return answer
+
+    @action(
+        description="Sign out everywhere",
+        icon="logout",
+        permissions=["support"],
+        dialog={
+            "title": "Sign out everywhere?",
+            "description": "All of the user's sessions end, here and over the API. API keys stay as they are.",
+            "form_class": BaseDialogForm,
+            "form_submit_text": "Sign out",
+        },
+    )
+    def sign_out(self, request: HttpRequest, form: BaseDialogForm, object_id: str) -> HttpResponse:
+        user = self.find(request, object_id)
+        return self.carry_out(
+            request, f"{user} is signed out everywhere.", sessions.sign_out_everywhere, user_id=user.pk
+        )
 
     @action(description="New API key", icon="key", permissions=["add_key"])
     def new_key(self, request: HttpRequest, object_id: str) -> HttpResponse:

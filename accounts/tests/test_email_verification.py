@@ -131,10 +131,6 @@ def shut_out(user, bob):
     services.set_user_active(user=user, is_active=False, by=bob)
 
 
-def close(user, bob):
-    services.close_account(user_id=user.pk, by=user)
-
-
 def merge(user, bob):
     User.objects.filter(pk=user.pk).update(is_active=False, merged_into=bob)
 
@@ -143,7 +139,7 @@ def erase(user, bob):
     User.objects.filter(pk=user.pk).update(is_active=False, email=None, erased_at="2030-01-01T00:00Z")
 
 
-@pytest.mark.parametrize("end", [shut_out, close, merge, erase])
+@pytest.mark.parametrize("end", [shut_out, merge, erase])
 def test_who_is_gone_gets_no_link_and_cannot_use_one_sent_before(api, alice, bob, end, mailoutbox):
     verification, reset = recovery.verification_link(user_id=alice.pk), recovery.reset_link(email=alice.email)
     OneTimeCode.objects.update(created_at="2020-01-01T00:00Z")

@@ -123,10 +123,10 @@ def test_revoked_tokens_go_when_they_would_have_expired(alice):
     assert left(BlacklistedToken) == {kept.pk}
 
 
-def test_codes_go_a_day_after_they_were_used_or_expired(alice):
-    code(alice, used_at=ago(hours=25))
-    code(alice, expires_at=ago(hours=25))
-    kept = [code(alice), code(alice, used_at=ago(hours=23)), code(alice, expires_at=ago(hours=23))]
+def test_codes_go_a_week_after_they_were_used_or_expired(alice):
+    code(alice, used_at=ago(days=7, hours=1))
+    code(alice, expires_at=ago(days=7, hours=1))
+    kept = [code(alice), code(alice, used_at=ago(days=6)), code(alice, expires_at=ago(days=6))]
 
     clean_up()
 
@@ -143,7 +143,7 @@ def much(alice, monkeypatch):
         key(alice, previous_prefix=f"old{next(number)}", **overlap)
         session(alice, expires_at=ago(days=40))
         token(session(alice), expires_at=ago(days=1))
-        code(alice, expires_at=ago(days=3))
+        code(alice, expires_at=ago(days=9))
 
 
 def test_all_of_much_is_dealt_with_and_the_second_time_there_is_nothing(much):

@@ -32,6 +32,9 @@ PAGES = {
     "auth.group": OPERATORS,
     "accounts.apikey": HELPERS,
     "accounts.auditevent": HELPERS,
+    "accounts.session": HELPERS,
+    "accounts.channelidentity": HELPERS,
+    "accounts.blacklistedtoken": OPERATORS,
     "quotas.plan": OPERATORS,
     "quotas.subscription": HELPERS,
     "quotas.quota": HELPERS,
@@ -46,7 +49,18 @@ PAGES = {
 
 # Who may do what an action of a page does.
 ACTIONS = {
-    "accounts.user.change_password": HELPERS,
+    "accounts.user.change_password": OPERATORS,
+    "accounts.user.send_verification_mail": HELPERS,
+    "accounts.user.send_password_reset": HELPERS,
+    "accounts.user.sign_out": HELPERS,
+    "accounts.user.export_data": OPERATORS,
+    "accounts.user.merge_into": OPERATORS,
+    "accounts.user.erase": OPERATORS,
+    "accounts.session.revoke": HELPERS,
+    "accounts.session.revoke_chosen": HELPERS,
+    "accounts.channelidentity.unlink": OPERATORS,
+    "accounts.blacklistedtoken.blacklist": OPERATORS,
+    "accounts.apikey.set_budgets": OPERATORS,
     "accounts.user.new_key": OPERATORS,
     "accounts.user.change_plan": OPERATORS,
     "accounts.user.activate": OPERATORS,
@@ -155,7 +169,8 @@ def test_the_tables_know_every_page_and_every_action():
     for label, model in MODELS.items():
         of_page = admin.site._registry[model]
         for names in (of_page.actions, of_page.actions_detail, of_page.actions_row, of_page.actions_list):
-            found |= {f"{label}.{name}" for name in names or ()}
+            for name in names or ():
+                found |= {f"{label}.{one}" for one in (name["items"] if isinstance(name, dict) else [name])}
     assert set(ACTIONS) == found
 
 

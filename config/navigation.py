@@ -1,0 +1,61 @@
+"""The sidebar of the admin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.urls import reverse_lazy
+
+
+def admin_page(title: str, icon: str, app: str, model: str) -> dict[str, Any]:
+    """An item of the admin's sidebar, for those who may see the page."""
+    return {
+        "title": title,
+        "icon": icon,
+        "link": reverse_lazy(f"admin:{app}_{model}_changelist"),
+        "permission": lambda request: (
+            request.user.has_perm(f"{app}.view_{model}") or request.user.has_perm(f"{app}.change_{model}")
+        ),
+    }
+
+
+NAVIGATION: list[dict[str, Any]] = [
+    {"items": [{"title": "Dashboard", "icon": "monitoring", "link": reverse_lazy("admin:index")}]},
+    {
+        "title": "People",
+        "items": [
+            admin_page("Users", "person", "accounts", "user"),
+            admin_page("API keys", "key", "accounts", "apikey"),
+            admin_page("Sessions", "devices", "accounts", "session"),
+            admin_page("Channel identities", "alternate_email", "accounts", "channelidentity"),
+            admin_page("Blacklisted tokens", "block", "accounts", "blacklistedtoken"),
+            admin_page("Groups", "group", "auth", "group"),
+            admin_page("Audit events", "policy", "accounts", "auditevent"),
+        ],
+    },
+    {
+        "title": "Plans and quotas",
+        "items": [
+            admin_page("Plans", "sell", "quotas", "plan"),
+            admin_page("Subscriptions", "card_membership", "quotas", "subscription"),
+            admin_page("Quotas", "speed", "quotas", "quota"),
+            admin_page("Reservations", "hourglass_top", "quotas", "reservation"),
+        ],
+    },
+    {
+        "title": "Inference",
+        "items": [
+            admin_page("Requests", "receipt_long", "inference", "request"),
+            admin_page("Models", "neurology", "inference", "model"),
+            admin_page("Providers", "dns", "inference", "provider"),
+        ],
+    },
+    {
+        "title": "Content",
+        "items": [
+            admin_page("Conversations", "forum", "conversations", "conversation"),
+            admin_page("Saved prompts", "bookmark", "prompts", "savedprompt"),
+            admin_page("Daily statistics", "bar_chart", "analytics", "dailystat"),
+        ],
+    },
+]
