@@ -13,7 +13,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts import services as accounts
-from accounts.models import ApiKey, AuditEvent, User
+from accounts import tokens
+from accounts.models import ApiKey, AuditEvent, BlacklistedToken, ChannelIdentity, Session, User
 from accounts.tests.factories import UserFactory
 from analytics.models import DailyStat
 from conversations.models import Conversation, Message
@@ -62,11 +63,23 @@ def conversation() -> Conversation:
     return begun
 
 
+def session():
+    tokens.sign_in(user=UserFactory(), ip="10.1.2.3", user_agent="Browser", device="laptop")
+    return Session.objects.latest("id")
+
+
 ROWS: dict[type[Row], Callable[[], Row]] = {
     User: subscribed_user,
     Group: lambda: Group.objects.create(name=f"group-{next(number)}"),
     ApiKey: key,
     AuditEvent: lambda: accounts.audit.record("something", by=UserFactory(), target=UserFactory()),
+    Session: session,
+    BlacklistedToken: lambda: BlacklistedToken.objects.create(
+        jti=f"jti-{next(number)}", token_type="access", session=session(), reason="revoked", expires_at=timezone.now()
+    ),
+    ChannelIdentity: lambda: ChannelIdentity.objects.create(
+        user=UserFactory(), channel_type="discord", channel_user_id=str(next(number))
+    ),
     Plan: lambda: PlanFactory(limits={("llm", "tokens", "month"): 5, ("llm", "requests", "day"): 5}),
     Subscription: SubscriptionFactory,
     Quota: QuotaFactory,

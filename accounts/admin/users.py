@@ -55,9 +55,7 @@ class UserAdmin(MailActions, UserDataAdmin):
     ordering = ("-id",)
     actions = ("activate", "deactivate")
     actions_detail: tuple[Any, ...] = (
-        "new_key",
-        "change_password",
-        "sign_out",
+        *("new_key", "change_password", "sign_out"),
         *MailActions.mail_actions,
         DATA_ACTIONS,
     )
