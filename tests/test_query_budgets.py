@@ -60,8 +60,8 @@ BUDGET = {
     "GET /api/v1/conversations/<pk>/messages": 2,
     "GET /api/v1/analytics/daily-stats": 1,
 }
-# Pages; a person's whole data, read or erased; a password, which costs a thousand times more; and calls to models, which
-# test_road_budget.py pins.
+# Pages; a person's whole data, read or erased; a password, which costs a thousand times more; and calls to models,
+# which test_road_budget.py pins.
 ELSEWHERE = {
     *("DELETE /api/v1/users/me", "GET /api/v1/users/me/export"),
     *("GET /", "GET /admin", "GET /readyz", "GET /api/schema", "GET /api/docs"),

@@ -88,7 +88,7 @@ class UserAdmin(UserDataAdmin):
         for relation in User._meta.related_objects:
             related = relation.related_model._meta
             try:
-                text = str(related.verbose_name_plural)
+                text = "aliases" if related.model is User else str(related.verbose_name_plural)
                 text = text[:1].upper() + text[1:]
                 key = f"{relation.field.name}__id__exact"
                 links.append((link_to_list(text, f"{related.app_label}_{related.model_name}", **{key: user.pk}),))
