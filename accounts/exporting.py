@@ -23,7 +23,7 @@ PARTS_PAGE = 200
 _encoder = DjangoJSONEncoder(ensure_ascii=False)
 
 
-class Lookahead:
+class _Lookahead:
     """Rows to be taken one after the other; `next` is the one that comes, or None."""
 
     def __init__(self, rows: Iterator[dict[str, Any]]) -> None:
@@ -80,12 +80,12 @@ def _texts(belonging: Belonging, page: list[dict[str, Any]]) -> Iterator[Iterabl
     if belonging.part is None:
         yield from ([_encoder.encode(belonging.row(row))] for row in page)
         return
-    parts = Lookahead(_parts(belonging.part, [row["id"] for row in page]))
+    parts = _Lookahead(_parts(belonging.part, [row["id"] for row in page]))
     for row in page:
         yield _with_parts(belonging.row(row), belonging.part, parts)
 
 
-def _with_parts(row: dict[str, Any], part: Part, parts: Lookahead) -> Iterator[str]:
+def _with_parts(row: dict[str, Any], part: Part, parts: _Lookahead) -> Iterator[str]:
     yield f"{_encoder.encode(row)[:-1]},{_encoder.encode(part.name)}:["
     comma = ""
     while parts.next is not None and parts.next[part.parent] == row["id"]:

@@ -7,10 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
-from django.db import connection
+from django.db import IntegrityError, connection
 
 from accounts.belongings import all_belongings
 from accounts.caller import Caller
+from accounts.erasing import erase_user
 from accounts.exceptions import DomainError
 from accounts.merging import merge_users
 from accounts.models import AuditEvent, User
@@ -23,6 +24,7 @@ from prompts.models import SavedPrompt
 from quotas import services as quotas
 from quotas.meters import Meter
 from quotas.models import Quota, Reservation
+from quotas.tests.test_concurrency import while_another_transaction_runs
 
 THREADS, ROUNDS = 8, 6
 REQUESTS, TOKENS = Meter("llm", "requests"), Meter("llm", "tokens")
@@ -49,6 +51,8 @@ class Work:
                     self.done += 1
                 except DomainError as refusal:
                     self.refusals.append(refusal.code)
+                except IntegrityError as error:
+                    self.refusals.append(error.__cause__.diag.constraint_name)
         finally:
             connection.close()
 
@@ -143,3 +147,61 @@ def test_a_merge_in_the_midst_of_work(operator, target_has, number):
     refusals = {code for work in works for code in work.refusals}
     # A conversation that was looked for under its former owner.
     assert refusals <= {"not_found", "conversation_not_found"}
+
+
+def hold(user):
+    return quotas.reserve(user_id=user.pk, amounts={REQUESTS: 1}, seconds=60).id
+
+
+def test_a_hold_that_waits_for_a_merge_is_the_targets(operator):
+    source, target = UserFactory(), UserFactory()
+    roomy(source)
+
+    held = while_another_transaction_runs(
+        lambda: merge_users(source_id=source.pk, target_id=target.pk, by=operator), lambda: hold(source)
+    )
+
+    assert Reservation.objects.get(pk=held).user_id == target.pk
+    assert_nothing_belongs_to(source.pk)
+
+
+def test_a_hold_that_waits_for_a_change_of_address_is_admitted():
+    user = UserFactory()
+    roomy(user)
+
+    held = while_another_transaction_runs(
+        lambda: User.objects.filter(pk=user.pk).update(email="new@example.com"), lambda: hold(user)
+    )
+
+    assert Reservation.objects.get(pk=held).user_id == user.pk
+
+
+def test_a_prompt_that_waits_for_two_merges_is_the_last_targets(operator):
+    users = [UserFactory() for _ in range(3)]
+
+    def merge_twice():
+        merge_users(source_id=users[0].pk, target_id=users[1].pk, by=operator)
+        merge_users(source_id=users[1].pk, target_id=users[2].pk, by=operator)
+
+    while_another_transaction_runs(merge_twice, Work(users[0]).write)
+
+    assert SavedPrompt.objects.get().user_id == users[2].pk
+
+
+@pytest.mark.parametrize("number", range(2))
+def test_an_erasure_in_the_midst_of_work(number):
+    user = UserFactory()
+    roomy(user)
+
+    (work,) = while_working([user], lambda: erase_user(user_id=user.pk, by=user))
+
+    assert work.done
+    for model in (Conversation, Message, SavedPrompt):
+        assert not model.objects.exists()
+    assert not Request.objects.filter(status="running").exists()
+    assert not Request.objects.exclude(request_data={}).exists()
+    assert not Request.objects.exclude(response_data=None).exists()
+    assert set(Quota.objects.values_list("held", flat=True)) == {0}
+    recorded = sum(sum(charge.values()) for charge in Reservation.objects.values_list("charged", flat=True))
+    assert recorded == sum(Quota.objects.values_list("current_usage", flat=True))
+    assert set(work.refusals) <= {"account_inactive", "not_found", "user_not_erased"}

@@ -72,6 +72,11 @@ class UserDataAdmin(OperatorAdmin):
             return True
         return not is_gone(user) and (request.user.is_superuser or not (user.is_staff or user.is_superuser))
 
+    def get_actions_detail(self, request: HttpRequest, object_id: str) -> list[Any]:
+        """Nothing is offered where nothing can be done any more."""
+        user = self.get_object(request, object_id)
+        return [] if user is not None and is_gone(user) else super().get_actions_detail(request, object_id)
+
     @action(description="Export data", icon="download", permissions=["data"])
     def export_data(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
         return export_response(request, user_id=self.find(request, object_id).pk, by=operator(request))

@@ -98,7 +98,7 @@ class UserAdmin(MailActions, UserDataAdmin):
             if viewer is None or not viewer.has_perm(f"{related.app_label}.view_{related.model_name}"):
                 continue
             try:
-                text = str(related.verbose_name_plural)
+                text = "aliases" if related.model is User else str(related.verbose_name_plural)
                 text = text[:1].upper() + text[1:]
                 key = f"{relation.field.name}__id__exact"
                 links.append((link_to_list(text, f"{related.app_label}_{related.model_name}", **{key: user.pk}),))

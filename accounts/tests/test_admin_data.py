@@ -114,7 +114,10 @@ def test_an_alias_says_whose_and_can_be_changed_no_more(operator, alice, bob, ol
     assert "was merged into" in html
     assert page(alice) in html
     assert not answer.context["has_change_permission"]
+    assert page(bob, "new_key") not in html
     assert_no_action(operator, bob)
+    aliases = operator.get(page(User, "changelist"), {"merged_into__id__exact": str(alice.pk)})
+    assert list(aliases.context["cl"].result_list) == [bob]
     assert "merged" in operator.get(page(User, "changelist")).content.decode()
 
 
