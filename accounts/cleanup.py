@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from axes.models import AccessAttempt
+from django.conf import settings
 from django.db import transaction
 from django.db.models import Q, QuerySet
 
@@ -80,9 +82,15 @@ def _expired_tokens(now: datetime) -> QuerySet[BlacklistedToken]:
     return BlacklistedToken.objects.filter(expires_at__lte=now)
 
 
+def _forgotten_failures(now: datetime) -> QuerySet[Any]:
+    attempts: QuerySet[Any] = AccessAttempt.objects.filter(attempt_time__lte=now - settings.AXES_COOLOFF_TIME)
+    return attempts
+
+
 CHORES = (
     Chore("expired API keys switched off", _expired_keys, _switch_off),
     Chore("texts of rotated API keys forgotten after their overlap", _outlived_texts, _blank_previous),
+    Chore("counts of wrong passwords deleted that lock nobody any more", _forgotten_failures, delete),
     Chore("revoked tokens deleted that have expired meanwhile", _expired_tokens, delete),
     Chore(f"sessions deleted that ended {SESSIONS_KEPT.days} days ago", _ended_sessions, delete),
     Chore(f"one-time codes deleted that were used or expired {CODES_KEPT.days} days ago", _spent_codes, delete),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from axes.models import AccessAttempt
 from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
@@ -38,6 +39,7 @@ def erase_user(*, user_id: UUID, by: Caller | User) -> None:
             belonging.lock((user_id,))
     for belonging in belongings:
         belonging.wipe(user_id)
+    AccessAttempt.objects.filter(username__in=[row.email for row in (user, *aliases) if row.email]).delete()
     for row in (user, *aliases):
         _blank(row)
         drop_snapshots(row.pk, also=remembered)

@@ -42,3 +42,15 @@ class NotFound(DomainError):
 class Conflict(DomainError):
     code = "conflict"
     message = "The thing is not in a state that allows this."
+
+
+class TooManyAttempts(DomainError):
+    """Guessing was stopped for now: the same is refused for `retry_after` seconds, even if it is right."""
+
+    code = "too_many_attempts"
+    message = "There were too many wrong attempts."
+    retryable = True
+
+    def __init__(self, *, retry_after: int) -> None:
+        super().__init__(f"{self.message} Try again in {retry_after} seconds.")
+        self.retry_after = retry_after

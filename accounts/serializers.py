@@ -46,6 +46,9 @@ class RegistrationSerializer(serializers.Serializer[User]):
 class SignInSerializer(serializers.Serializer[User]):
     email = serializers.EmailField(max_length=254)
     password = serializers.CharField(max_length=1024, trim_whitespace=False)
+    otp = serializers.CharField(
+        max_length=64, required=False, help_text="A code of the authenticator app or a recovery code, for who has them."
+    )
     device = serializers.CharField(max_length=100, required=False, help_text="What the client calls itself.")
 
 

@@ -177,23 +177,6 @@ def set_password(
         audit.record("user.password_changed", by=by, target=user, sessions_ended=ended, keys_revoked=keys)
 
 
-def change_password(*, caller: Caller, current_password: str, new_password: str, revoke_api_keys: bool = False) -> None:
-    """Change the caller's own password; every session but the one that asks ends.
-
-    `InvalidInput` if the current password is wrong or the new one too weak.
-    """
-    user = User.objects.get(pk=caller.user_id)
-    if not user.check_password(current_password):
-        raise InvalidInput("The current password is wrong.", code="wrong_password", param="current_password")
-    set_password(
-        user_id=user.pk,
-        password=new_password,
-        by=caller,
-        keep_session=caller.session_id,
-        revoke_api_keys=revoke_api_keys,
-    )
-
-
 def set_user_active(*, user: User, is_active: bool, by: Caller | User) -> None:
     """Let a user in or shut them out, with all of their keys and tokens, from the next request on.
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import cast
+from typing import Any, cast
 from uuid import UUID
 
-from django.contrib.auth import authenticate
+from django.conf import settings
 from django.contrib.auth.models import update_last_login
 from django.db.models import QuerySet
 from django.utils.decorators import method_decorator
@@ -17,10 +17,10 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts import sessions, tokens
+from accounts import sessions, sign_in, tokens, two_factor
 from accounts.authentication import client_ip, user_agent
 from accounts.caller import Caller
-from accounts.exceptions import InvalidInput, NotAuthenticated
+from accounts.exceptions import InvalidInput, NotAllowed, NotAuthenticated
 from accounts.ids import UUID_PATTERN
 from accounts.models import Session, User
 from accounts.scopes import Scope
@@ -47,16 +47,12 @@ class TokenViewSet(viewsets.GenericViewSet[User]):
     def create(self, request: Request) -> Response:
         """Begin a session. Every token of it ends with it."""
         body = valid(SignInSerializer, request)
-        user = authenticate(request._request, username=body["email"].strip().lower(), password=body["password"])
-        if user is None:
-            raise NotAuthenticated("The e-mail address or the password is wrong.", code="invalid_credentials")
+        user = sign_in.check_password(request._request, body["email"], body["password"])
+        origin: dict[str, Any] = {"ip": client_ip(request._request), "user_agent": user_agent(request._request)}
+        how = _check_second_factor(user, body.get("otp"), **origin)
         update_last_login(type(user), user)
-        pair = tokens.sign_in(
-            user=user,
-            ip=client_ip(request._request),
-            user_agent=user_agent(request._request),
-            device=body.get("device", ""),
-        )
+        pair = tokens.sign_in(user=user, device=body.get("device", ""), **origin)
+        sign_in.record_success(user=user, how=how, **origin)
         return Response(asdict(pair))
 
     @extend_schema(request=RefreshTokenSerializer, responses={200: TokenPairSerializer})
@@ -69,6 +65,17 @@ class TokenViewSet(viewsets.GenericViewSet[User]):
             user_agent=user_agent(request._request),
         )
         return Response(asdict(pair))
+
+
+def _check_second_factor(user: User, code: str | None, **origin: Any) -> str:
+    """By what the user has signed in; `NotAuthenticated` without the code of whoever has set up an app."""
+    if two_factor.confirmed_device(user) is None:
+        if settings.REQUIRE_OPERATOR_2FA and user.is_staff:
+            raise NotAllowed("Set up two-factor sign-in in the admin first.", code="two_factor_required")
+        return "password"
+    if code is None:
+        raise NotAuthenticated("Send a code of your authenticator app as `otp`.", code="otp_required")
+    return f"password and {two_factor.verify(user=user, code=code, **origin)}"
 
 
 class SignOutViewSet(viewsets.GenericViewSet[User]):

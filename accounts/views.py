@@ -15,10 +15,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import Serializer
 
-from accounts import erasing, services, tasks
+from accounts import erasing, services, sign_in, tasks
 from accounts.authentication import client_ip, user_agent
 from accounts.caller import Caller
-from accounts.exceptions import NotFound
+from accounts.exceptions import InvalidInput, NotAuthenticated, NotFound
 from accounts.ids import UUID_PATTERN
 from accounts.models import ApiKey, User
 from accounts.scopes import Scope
@@ -93,7 +93,20 @@ class MeViewSet(viewsets.GenericViewSet[User]):
     @method_decorator(ratelimit(key="ip", rate=password_rate, method="POST"))
     def change_password(self, request: Request) -> Response:
         """All sessions but the one that asks end; with `revoke_api_keys` the keys do, too."""
-        services.change_password(caller=caller_of(request), **valid(ChangePasswordSerializer, request))
+        caller, body = caller_of(request), valid(ChangePasswordSerializer, request)
+        try:
+            sign_in.check_password(request._request, caller.email, body["current_password"])
+        except NotAuthenticated:
+            raise InvalidInput(
+                "The current password is wrong.", code="wrong_password", param="current_password"
+            ) from None
+        services.set_password(
+            user_id=caller.user_id,
+            password=body["new_password"],
+            by=caller,
+            keep_session=caller.session_id,
+            revoke_api_keys=body["revoke_api_keys"],
+        )
         return Response(status=status.HTTP_204_NO_CONTENT)
 
     @extend_schema(responses=PreferenceSerializer)

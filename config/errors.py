@@ -19,7 +19,15 @@ from django.utils import timezone
 from django_ratelimit.exceptions import Ratelimited
 from rest_framework import exceptions as drf
 
-from accounts.exceptions import Conflict, DomainError, InvalidInput, NotAllowed, NotAuthenticated, NotFound
+from accounts.exceptions import (
+    Conflict,
+    DomainError,
+    InvalidInput,
+    NotAllowed,
+    NotAuthenticated,
+    NotFound,
+    TooManyAttempts,
+)
 from inference.exceptions import BodyTooLarge, ServerStopping, UpstreamError, UpstreamRefused, UpstreamTimeout
 from quotas.exceptions import IdempotencyMismatch, QuotaExceeded
 
@@ -53,6 +61,7 @@ class Failure:
 # The first class that an error is an instance of decides.
 DOMAIN_ERRORS: tuple[tuple[type[DomainError], int, str], ...] = (
     (QuotaExceeded, 429, "insufficient_quota"),
+    (TooManyAttempts, 429, "rate_limit_error"),
     (NotAuthenticated, 401, "authentication_error"),
     (NotAllowed, 403, "permission_error"),
     (NotFound, 404, "not_found_error"),
@@ -144,6 +153,8 @@ def _headers(error: DomainError) -> dict[str, str] | None:
             headers["x-quota-reset"] = error.resets_at.isoformat().replace("+00:00", "Z")
             headers["Retry-After"] = str(max(1, int((error.resets_at - timezone.now()).total_seconds()) + 1))
         return headers
+    if isinstance(error, TooManyAttempts):
+        return {"Retry-After": str(error.retry_after)}
     if isinstance(error, NotAuthenticated):
         return {"WWW-Authenticate": 'Bearer realm="mainstay"'}
     return None

@@ -7,11 +7,13 @@ from typing import Any, ClassVar, cast
 from django import forms
 from django.core.exceptions import ValidationError
 from django.utils import timezone
-from unfold.forms import AdminOwnPasswordChangeForm, BaseDialogForm
+from unfold.forms import AdminOwnPasswordChangeForm, AuthenticationForm, BaseDialogForm
 from unfold.widgets import (
     UnfoldAdminCheckboxSelectMultipleWidget,
     UnfoldAdminEmailInputWidget,
     UnfoldAdminPasswordToggleWidget,
+    UnfoldAdminPasswordWidget,
+    UnfoldAdminTextInputWidget,
 )
 
 from accounts import services
@@ -102,6 +104,41 @@ class OwnPasswordForm(AdminOwnPasswordChangeForm):
 
     def save(self, commit: bool = True) -> User:
         return cast("User", self.user)
+
+
+class SignInForm(AuthenticationForm):
+    """Takes address and password. The view checks them, because only it can tell a lock from a mistake."""
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = self.cleaned_data
+        return cleaned
+
+
+class CodeForm(forms.Form):
+    code = forms.CharField(
+        max_length=40,
+        widget=UnfoldAdminTextInputWidget(
+            attrs={"autocomplete": "one-time-code", "autocapitalize": "none", "spellcheck": "false"}
+        ),
+        help_text="The six digits that the app shows, or a recovery code.",
+    )
+
+
+class AppCodeForm(CodeForm):
+    """For the first code of an app, when there are no recovery codes yet."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["code"].help_text = "The six digits that the app shows."
+
+
+class SwitchOffForm(CodeForm):
+    password = forms.CharField(
+        strip=False,
+        max_length=1000,
+        widget=UnfoldAdminPasswordWidget(attrs={"autocomplete": "current-password"}),
+    )
+    field_order = ("password", "code")
 
 
 class ApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]

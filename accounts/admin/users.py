@@ -7,13 +7,11 @@ from typing import Any
 from django.contrib import admin, messages
 from django.contrib.auth import update_session_auth_hash
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
-from django.contrib.auth.forms import PasswordChangeForm
 from django.contrib.auth.models import Group
-from django.contrib.auth.views import PasswordChangeView
 from django.db.models import Model, QuerySet
 from django.forms import BaseModelFormSet, ModelForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.urls import NoReverseMatch, URLPattern, path, reverse, reverse_lazy
+from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html_join
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
@@ -22,17 +20,17 @@ from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 from unfold.forms import BaseDialogForm
 
-from accounts import audit, services, sessions, tasks
-from accounts.admin.base import AuditedAdmin, operator
+from accounts import audit, services, sessions, tasks, two_factor
+from accounts.admin.base import AuditedAdmin, as_uuid, operator
 from accounts.admin.data import DATA_ACTIONS, UserDataAdmin, is_gone, state_label
 from accounts.admin.display import EMPTY, label, link_to_list
-from accounts.admin.forms import NewUserForm, OwnPasswordForm, PasswordDialog, UserForm
+from accounts.admin.forms import NewUserForm, PasswordDialog, UserForm
 from accounts.admin.mails import MailActions
-from accounts.models import User
+from accounts.models import TotpDevice, User
 from accounts.snapshots import drop_snapshots
 
 RECORD = (
-    *("metadata", ("created_at", "updated_at"), ("last_login", "password_changed_at")),
+    *("metadata", ("created_at", "updated_at"), ("last_login", "password_changed_at"), "two_factor"),
     ("row_id", "stripe_customer_id"),
 )
 
@@ -57,12 +55,12 @@ class UserAdmin(MailActions, UserDataAdmin):
     actions_detail: tuple[Any, ...] = (
         *("new_key", "change_password", "sign_out"),
         *MailActions.mail_actions,
-        DATA_ACTIONS,
+        *("reset_two_factor", DATA_ACTIONS),
     )
     autocomplete_fields = ("groups",)
     readonly_fields: tuple[str, ...] = (
         *("row_id", "stripe_customer_id", "created_at", "updated_at", "last_login", "password_changed_at"),
-        "belongings",
+        *("belongings", "two_factor"),
     )
     add_fieldsets = (
         (None, {"fields": ("email", "full_name", "password")}),
@@ -112,6 +110,10 @@ class UserAdmin(MailActions, UserDataAdmin):
         if found is not None:
             found.viewer = request.user  # type: ignore[attr-defined]
         return found
+
+    @display(description="two-factor sign-in")
+    def two_factor(self, user: User) -> SafeString | str:
+        return label("on", "success") if two_factor.confirmed_device(user) else "off"
 
     # Permissions
 
@@ -224,6 +226,31 @@ class UserAdmin(MailActions, UserDataAdmin):
             request, f"{user} is signed out everywhere.", sessions.sign_out_everywhere, user_id=user.pk
         )
 
+    def has_reset_two_factor_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
+        """Only superusers, and not for themselves: their own page asks for the password and a code."""
+        if object_id is None or not request.user.is_superuser:
+            return bool(request.user.is_superuser)
+        user_id = as_uuid(object_id)
+        if user_id is None or user_id == request.user.pk:
+            return False
+        return TotpDevice.objects.filter(user_id=user_id, confirmed_at__isnull=False).exists()
+
+    @action(
+        description="Reset two-factor sign-in",
+        icon="phonelink_erase",
+        permissions=["reset_two_factor"],
+        dialog={
+            "title": "Reset two-factor sign-in?",
+            "description": "For somebody who has lost both the app and the recovery codes. Until they set it up anew, "
+            "the password alone lets them in: make sure that it is they who ask.",
+            "form_class": BaseDialogForm,
+            "form_submit_text": "Reset",
+        },
+    )
+    def reset_two_factor(self, request: HttpRequest, form: BaseDialogForm, object_id: str) -> HttpResponse:
+        user = self.find(request, object_id)
+        return self.carry_out(request, f"Two-factor sign-in of {user} is off.", two_factor.disable, user=user)
+
     @action(description="New API key", icon="key", permissions=["add_key"])
     def new_key(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return HttpResponseRedirect(f"{reverse('admin:accounts_apikey_add')}?{urlencode({'user': object_id})}")
@@ -269,29 +296,3 @@ class GroupAdmin(DjangoGroupAdmin, AuditedAdmin):  # type: ignore[misc]
         super().record(what, request, target, **metadata)
         for user_id in User.objects.filter(groups=target.pk).values_list("pk", flat=True):
             drop_snapshots(user_id)
-
-
-class OwnPasswordView(PasswordChangeView):
-    """An operator's own password, changed by the service, which also writes the audit event."""
-
-    form_class = OwnPasswordForm
-    success_url = reverse_lazy("admin:password_change_done")
-    template_name = "registration/password_change_form.html"
-
-    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        return super().get_context_data(**kwargs) | admin.site.each_context(self.request)
-
-    def form_valid(self, form: PasswordChangeForm) -> HttpResponse:
-        password = form.cleaned_data["new_password1"]
-        by = operator(self.request)
-        services.set_password(user_id=by.pk, password=password, by=by)
-        form.user.refresh_from_db()
-        return super().form_valid(form)
-
-
-def own_urls() -> list[URLPattern]:
-    return [path("password_change/", admin.site.admin_view(OwnPasswordView.as_view()), name="password_change")]
-
-
-# The theme's site looks for this name, and puts these before its own.
-admin.site.extra_urls = own_urls  # type: ignore[attr-defined]

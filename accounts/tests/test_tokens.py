@@ -6,9 +6,11 @@ import jwt
 import pytest
 import time_machine
 from django.utils import timezone
+from django_otp.oath import TOTP
 
-from accounts import tokens
-from accounts.models import Session, User
+from accounts import tokens, two_factor
+from accounts.models import AuditEvent, Session, User
+from accounts.snapshots import redis_client
 from accounts.tests.credentials import access_token
 from accounts.tests.factories import PASSWORD
 
@@ -86,6 +88,91 @@ def test_too_many_attempts_from_one_address_are_turned_away(api, alice, settings
     assert answer.status_code == 429
     assert answer.json()["error"]["code"] == "rate_limit_exceeded"
     assert int(answer["Retry-After"]) > 0
+
+
+def wrong_passwords(api, alice, count, **client):
+    body = {"email": alice.email, "password": "wrong password"}
+    return [api(**client).post(OBTAIN, body).status_code for _ in range(count)]
+
+
+@time_machine.travel("2030-01-01T12:00Z", tick=False)
+def test_after_too_many_wrong_passwords_even_the_right_one_is_refused_until_the_lock_ends(api, alice, settings):
+    settings.RATELIMIT_TOKEN = "10000/m"
+    statuses = wrong_passwords(api, alice, 1000)
+    right = {"email": alice.email, "password": PASSWORD}
+    locked = api().post(OBTAIN, right)
+
+    assert set(statuses[:9]) == {401}
+    assert set(statuses[10:]) == {429}
+    assert (locked.status_code, locked.json()["error"]["code"]) == (429, "too_many_attempts")
+    assert locked["Retry-After"] == "900"
+    assert api(REMOTE_ADDR="10.9.9.9").post(OBTAIN, right).status_code == 200
+    with time_machine.travel("2030-01-01T12:15:01Z", tick=False):
+        assert api().post(OBTAIN, right).status_code == 200
+
+
+def test_a_lock_outlives_redis(api, alice):
+    wrong_passwords(api, alice, 10)
+    redis_client().flushdb()
+
+    assert api().post(OBTAIN, {"email": alice.email, "password": PASSWORD}).status_code == 429
+
+
+def test_guessing_the_current_password_with_a_stolen_token_is_stopped_too(api, alice):
+    thief, change = api(alice), "/api/v1/users/me/change-password"
+    body = {"current_password": "wrong", "new_password": "another good password"}
+    statuses = [thief.post(change, body).status_code for _ in range(12)]
+
+    assert statuses == [400] * 10 + [429] * 2
+
+
+def test_signing_in_is_audited_both_ways_without_the_password(api, alice):
+    wrong_passwords(api, alice, 1, HTTP_USER_AGENT="Phone/1.0")
+    api(HTTP_USER_AGENT="Phone/1.0").post(OBTAIN, {"email": alice.email, "password": PASSWORD})
+
+    failed, signed_in = AuditEvent.objects.order_by("id")
+    assert (failed.action, failed.status, failed.target_id) == ("auth.sign_in_failed", "failure", str(alice.pk))
+    assert (signed_in.action, signed_in.actor_id) == ("auth.signed_in", alice.pk)
+    assert signed_in.metadata == {"how": "password"}
+    assert {failed.ip, signed_in.ip} == {"127.0.0.1"}
+    assert {failed.user_agent, signed_in.user_agent} == {"Phone/1.0"}
+
+
+# With a second factor --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def app(alice):
+    """Alice's authenticator app: what it shows now."""
+    device = two_factor.begin_setup(user=alice)
+    with time_machine.travel(timezone.now() - timedelta(minutes=5), tick=False):
+        two_factor.confirm_setup(user=alice, code=shown(device), by=alice)
+    return lambda: shown(device)
+
+
+def shown(device):
+    totp = TOTP(bytes.fromhex(device.secret))
+    totp.time = timezone.now().timestamp()
+    return f"{totp.token():06d}"
+
+
+def test_who_has_an_app_needs_its_code_here_too(api, alice, app):
+    right = {"email": alice.email, "password": PASSWORD}
+
+    assert_refused(api().post(OBTAIN, right), "otp_required")
+    assert api().post(OBTAIN, right | {"otp": "000000"}).status_code == 401
+    code = app()
+    assert api().post(OBTAIN, right | {"otp": code}).status_code == 200
+    assert api().post(OBTAIN, right | {"otp": code}).status_code == 401
+    assert not Session.objects.exclude(user=alice).exists()
+
+
+def test_where_a_second_factor_is_required_of_staff_a_password_gives_no_token(api, olga, alice, settings):
+    settings.REQUIRE_OPERATOR_2FA = True
+    answer = api().post(OBTAIN, {"email": olga.email, "password": PASSWORD})
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "two_factor_required")
+    assert api().post(OBTAIN, {"email": alice.email, "password": PASSWORD}).status_code == 200
 
 
 def test_tokens_are_given_while_redis_is_away(api, alice, redis_away):

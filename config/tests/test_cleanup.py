@@ -5,6 +5,7 @@ from datetime import timedelta
 from itertools import count
 
 import pytest
+from axes.models import AccessAttempt
 from django.core.management import call_command
 from django.utils import timezone
 
@@ -133,6 +134,21 @@ def test_codes_go_a_week_after_they_were_used_or_expired(alice):
     assert left(OneTimeCode) == {each.pk for each in kept}
 
 
+def failures(name):
+    counted = {"ip_address": "10.1.2.3", "user_agent": "", "failures_since_start": 3}
+    attempt = AccessAttempt.objects.create(username=name, **counted)
+    AccessAttempt.objects.filter(pk=attempt.pk).update(attempt_time=ago(minutes=16))
+
+
+def test_counts_of_wrong_passwords_go_when_they_lock_nobody_any_more(alice):
+    failures("old@example.com")
+    AccessAttempt.objects.create(username="new@example.com", failures_since_start=3, user_agent="")
+
+    clean_up()
+
+    assert AccessAttempt.objects.get().username == "new@example.com"
+
+
 @pytest.fixture
 def much(alice, monkeypatch):
     """More of everything than is dealt with at once."""
@@ -142,6 +158,7 @@ def much(alice, monkeypatch):
         overlap = {"previous_key_hash": HASH, "previous_expires_at": ago(days=1)}
         key(alice, previous_prefix=f"old{next(number)}", **overlap)
         session(alice, expires_at=ago(days=40))
+        failures(f"nobody{next(number)}@example.com")
         token(session(alice), expires_at=ago(days=1))
         code(alice, expires_at=ago(days=9))
 

@@ -9,7 +9,15 @@ from django.utils import timezone
 from django_ratelimit.exceptions import Ratelimited
 from rest_framework import exceptions as drf
 
-from accounts.exceptions import Conflict, DomainError, InvalidInput, NotAllowed, NotAuthenticated, NotFound
+from accounts.exceptions import (
+    Conflict,
+    DomainError,
+    InvalidInput,
+    NotAllowed,
+    NotAuthenticated,
+    NotFound,
+    TooManyAttempts,
+)
 from config.errors import failure_of
 from conversations.exceptions import ConversationNotFound
 from inference.exceptions import (
@@ -52,6 +60,7 @@ ANSWERS = [
     (IdempotencyMismatch(), 422, "invalid_request_error", "idempotency_key_reused"),
     (QuotaExceeded(), 429, "insufficient_quota", "insufficient_quota"),
     (KeyBudgetExceeded(), 429, "insufficient_quota", "insufficient_quota_of_key"),
+    (TooManyAttempts(retry_after=60), 429, "rate_limit_error", "too_many_attempts"),
     (UpstreamError(), 502, "api_error", "upstream_error"),
     (ServerStopping(), 503, "api_error", "server_stopping"),
     (UpstreamTimeout(), 504, "api_error", "upstream_timeout"),

@@ -53,6 +53,7 @@ ACTIONS = {
     "accounts.user.send_verification_mail": HELPERS,
     "accounts.user.send_password_reset": HELPERS,
     "accounts.user.sign_out": HELPERS,
+    "accounts.user.reset_two_factor": set(),
     "accounts.user.export_data": OPERATORS,
     "accounts.user.merge_into": OPERATORS,
     "accounts.user.erase": OPERATORS,
