@@ -72,7 +72,7 @@ def test_the_dashboard_costs_the_same_however_much_there_is(operator, django_ass
             stat(days_ago=days_ago, model=f"model-{model}")
     operator.get("/admin/")
 
-    with django_assert_max_num_queries(4):
+    with django_assert_max_num_queries(5):
         assert len(operator.get("/admin/").context["models"]) == 8
 
 
