@@ -7,7 +7,7 @@ The statements are written out because they are the promise: a hold is admitted 
 so N concurrent holds against a limit of L admit exactly L. A statement is its own transaction where the caller has not
 begun one.
 
-Every column of the check `quota_not_overspent` that an UPDATE writes or leaves alone is written from the locked row:
+Every column of the checks of a quota that an UPDATE writes or leaves alone is written from the locked row:
 PostgreSQL checks constraints on the version that the statement's snapshot saw before it follows the row to its latest
 one, and would refuse what fits for what is not true any more.
 """
@@ -127,11 +127,14 @@ RELEASE = """
 WITH reservation AS MATERIALIZED (
     SELECT id, holds FROM quotas_reservation WHERE id = %(id)s AND status = 'held' FOR NO KEY UPDATE
 ), locked AS MATERIALIZED (
-    SELECT q.id, h.value::bigint AS held
+    SELECT q.id, q."limit", q.current_usage, q.held - h.value::bigint AS held, q.overage_allowed
     FROM reservation, jsonb_each_text(holds) h, quotas_quota q WHERE q.id = h.key::uuid
     ORDER BY q.id FOR NO KEY UPDATE OF q
 ), lowered AS (
-    UPDATE quotas_quota q SET held = q.held - l.held, updated_at = %(now)s FROM locked l WHERE q.id = l.id
+    UPDATE quotas_quota q
+    SET held = l.held, current_usage = l.current_usage, "limit" = l."limit",
+        overage_allowed = l.overage_allowed, updated_at = %(now)s
+    FROM locked l WHERE q.id = l.id
 )
 UPDATE quotas_reservation r SET status = %(status)s, settled_at = %(now)s, charged = '{}'::jsonb
 FROM reservation WHERE r.id = reservation.id

@@ -4,10 +4,12 @@ import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from functools import partial
 
 import pytest
 from django.db import IntegrityError, connection
+from django.utils import timezone
 
 from accounts.belongings import all_belongings
 from accounts.caller import Caller
@@ -134,6 +136,8 @@ def test_a_merge_in_the_midst_of_work(operator, target_has, number):
     works = while_working(users, lambda: merge_users(source_id=source.pk, target_id=target.pk, by=operator))
 
     assert all(work.done for work in works)
+    # A conversation that was looked for under its former owner.
+    assert {code for work in works for code in work.refusals} <= {"not_found"}
     assert_nothing_belongs_to(source.pk)
     rows = {quota.meter: quota for quota in Quota.objects.filter(user=target)}
     charged = sum(work.charged for work in works)
@@ -144,9 +148,6 @@ def test_a_merge_in_the_midst_of_work(operator, target_has, number):
     assert recorded == sum(quota.current_usage for quota in Quota.objects.filter(user=target))
     assert not Request.objects.exclude(status="success").exists()
     assert Message.objects.filter(role="assistant").count() == Request.objects.count()
-    refusals = {code for work in works for code in work.refusals}
-    # A conversation that was looked for under its former owner.
-    assert refusals <= {"not_found", "conversation_not_found"}
 
 
 def hold(user):
@@ -163,6 +164,27 @@ def test_a_hold_that_waits_for_a_merge_is_the_targets(operator):
 
     assert Reservation.objects.get(pk=held).user_id == target.pk
     assert_nothing_belongs_to(source.pk)
+
+
+@pytest.mark.parametrize("ends", ["settled", "settled late", "released"])
+def test_a_call_that_ends_while_its_user_is_merged(operator, ends):
+    source, target = UserFactory(), UserFactory()
+    roomy(source)
+    roomy(target)
+    held = hold(source)
+    if ends == "settled late":
+        quotas.sweep_expired(now=timezone.now() + timedelta(hours=1))
+
+    def end():
+        if ends == "released":
+            quotas.release(reservation_id=held)
+        else:
+            quotas.settle(reservation_id=held, used={REQUESTS: 1})
+
+    while_another_transaction_runs(lambda: merge_users(source_id=source.pk, target_id=target.pk, by=operator), end)
+
+    quota = Quota.objects.get(user=target, resource_type="llm", unit="requests")
+    assert (quota.current_usage, quota.held) == (0 if ends == "released" else 1, 0)
 
 
 def test_a_hold_that_waits_for_a_change_of_address_is_admitted():

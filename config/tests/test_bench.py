@@ -181,7 +181,7 @@ def test_the_statements_are_the_roads_and_balance():
     text = " ".join(statement for transaction in road.transactions for statement, _ in transaction.statements)
     assert "quotas_reservation" in text
     assert "inference_request" in text
-    assert "accounts_" not in text
+    assert "accounts_apikey" not in text
 
     callers = tuple((customer.user_id, customer.api_key_id) for customer in customers)
     conninfo = installation.conninfo(connection.settings_dict["NAME"])
