@@ -75,7 +75,7 @@ def _check_second_factor(user: User, code: str | None, **origin: Any) -> str:
         return "password"
     if code is None:
         raise NotAuthenticated("Send a code of your authenticator app as `otp`.", code="otp_required")
-    return f"password and {two_factor.verify(user=user, code=code, **origin)}"
+    return str(two_factor.verify(user=user, code=code, **origin))
 
 
 class SignOutViewSet(viewsets.GenericViewSet[User]):

@@ -120,6 +120,7 @@ def test_the_pages_for_everybody_ask_for_no_more(visitor, complaints):
     with visitor.expect_console_message(lambda line: "404" in line.text):
         visitor.goto("/administrator")
     assert visitor.evaluate("getComputedStyle(document.body).display") == "grid"
+    visitor.wait_for_timeout(200)
     assert [line for line in complaints if "404" not in line] == []
     complaints.clear()
 

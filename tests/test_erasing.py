@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from accounts import audit
 from accounts.caller import Caller
-from accounts.credentials import caller_for_key, caller_for_user
+from accounts.credentials import caller_for_key
 from accounts.erasing import erase_user
 from accounts.exceptions import DomainError, NotAuthenticated, NotFound
 from accounts.ids import uuid7
@@ -28,7 +28,7 @@ from accounts.models import (
     User,
     UserPreference,
 )
-from accounts.tests.credentials import api_key
+from accounts.tests.credentials import access_token, api_key, caller_for_token
 from accounts.tests.factories import UserFactory
 from conversations import services as conversations
 from conversations.models import Conversation, Message
@@ -56,7 +56,7 @@ def person(olga):
         preferred_model=MARK,
         metadata={"name": MARK},
     )
-    user.groups.add(Group.objects.create(name="support"))
+    user.groups.add(Group.objects.get(name="support"))
     caller = Caller(user_id=user.pk, email=user.email, ip=ADDRESS, user_agent=MARK)
     user.raw = api_key(user, name=MARK, by=caller)
     tomorrow = timezone.now() + timedelta(days=1)
@@ -178,8 +178,9 @@ def test_others_lose_nothing(person, alice):
 
 
 def test_nobody_comes_in_any_more(person, django_capture_on_commit_callbacks):
+    token = access_token(person)
     caller_for_key(person.raw)
-    caller_for_user(person.pk)
+    caller_for_token(token)
 
     with django_capture_on_commit_callbacks(execute=True):
         erase(person)
@@ -187,7 +188,7 @@ def test_nobody_comes_in_any_more(person, django_capture_on_commit_callbacks):
     with pytest.raises(NotAuthenticated):
         caller_for_key(person.raw)
     with pytest.raises(NotAuthenticated):
-        caller_for_user(person.pk)
+        caller_for_token(token)
 
 
 def test_aliases_are_erased_with_the_user(person, alice, olga):

@@ -8,7 +8,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from accounts import services as accounts
-from accounts.credentials import caller_for_key, caller_for_user
+from accounts.credentials import caller_for_key
 from accounts.erasing import erase_user
 from accounts.exceptions import Conflict, DomainError, NotAuthenticated, NotFound
 from accounts.ids import uuid7
@@ -24,7 +24,7 @@ from accounts.models import (
     User,
     UserPreference,
 )
-from accounts.tests.credentials import api_key
+from accounts.tests.credentials import access_token, api_key, caller_for_token
 from accounts.tests.factories import PASSWORD, UserFactory
 from conversations.models import Conversation, Message
 from inference.models import Request
@@ -73,7 +73,7 @@ def code(user, letter="a"):
 
 
 def test_the_source_becomes_an_alias_without_rights(merge, alice, bob):
-    bob.groups.add(Group.objects.create(name="support"))
+    bob.groups.add(Group.objects.get(name="support"))
     User.objects.filter(pk=bob.pk).update(is_staff=True)
 
     merge(bob, alice)
@@ -204,14 +204,14 @@ def test_keys_work_on_for_the_target_and_sessions_end(merge, alice, bob):
     raw, held = api_key(bob), session(bob)
     ended = session(bob, revoked_at=timezone.now(), revoked_reason="signed_out")
     assert caller_for_key(raw).user_id == bob.pk
-    assert caller_for_user(bob.pk).user_id == bob.pk
-    caller_for_user(alice.pk)
+    token = access_token(bob)
+    assert caller_for_token(token).user_id == bob.pk
 
     merge(bob, alice)
 
     assert caller_for_key(raw).user_id == alice.pk
     with pytest.raises(NotAuthenticated):
-        caller_for_user(bob.pk)
+        caller_for_token(token)
     held.refresh_from_db()
     ended.refresh_from_db()
     assert (held.revoked_reason, ended.revoked_reason) == ("merged", "signed_out")

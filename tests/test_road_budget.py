@@ -4,6 +4,7 @@ import pytest
 from django.db import connection
 from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
+from django.urls import resolve
 
 from accounts.authentication import require_caller
 from accounts.models import ApiKey
@@ -25,6 +26,7 @@ def model(transactional_db):
 def call(key, **options):
     """A whole call, as the edge makes it, without the model server."""
     request = RequestFactory().post("/v1/chat/completions", headers={"Authorization": f"Bearer {key}"})
+    request.resolver_match = resolve("/v1/chat/completions")
     with CaptureQueriesContext(connection) as authenticating:
         caller = require_caller(request)
     with CaptureQueriesContext(connection) as metering:

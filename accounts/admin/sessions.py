@@ -18,7 +18,7 @@ from unfold.forms import BaseDialogForm
 from unfold.widgets import UnfoldAdminTextareaWidget
 
 from accounts import sessions, tokens
-from accounts.admin.base import HistoryAdmin, operator
+from accounts.admin.base import HistoryAdmin, as_uuid, operator
 from accounts.admin.display import EMPTY, label
 from accounts.exceptions import NotAuthenticated
 from accounts.models import BlacklistedToken, Session
@@ -127,7 +127,7 @@ class BlacklistedTokenAdmin(HistoryAdmin):
     list_select_related = ("session__user",)
     list_filter = (("token_type", ChoicesDropdownFilter), ("reason", ChoicesDropdownFilter))
     search_fields = ("jti", "session__user__email")
-    search_help_text = "Token id (jti) or owner's e-mail"
+    search_help_text = "Token id (jti), owner's e-mail, or the id of a row"
     ordering = ("-id",)
     actions_list = ("blacklist",)
     fields = (("shown_type", "reason"), "session", "jti", ("created_at", "expires_at"), ("revoked_by", "row_id"))
@@ -171,4 +171,6 @@ class BlacklistedTokenAdmin(HistoryAdmin):
         """A token's id looks like that of a row, and is what one searches for."""
         if not search_term:
             return queryset, False
-        return queryset.filter(Q(jti=search_term.strip()) | Q(session__user__email__icontains=search_term)), False
+        named = Q(jti=search_term.strip()) | Q(session__user__email__icontains=search_term)
+        pk = as_uuid(search_term)
+        return queryset.filter(named | Q(pk=pk) if pk else named), False
