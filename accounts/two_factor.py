@@ -109,8 +109,11 @@ def confirm_setup(*, user: User, code: str, by: Caller | User) -> list[str]:
     return codes
 
 
-def disable(*, user: User, by: Caller | User) -> None:
-    """Switch two-factor sign-in off; `Conflict` if it is not on. The secret and the recovery codes are deleted."""
+def disable(*, user: User, by: Caller | User | None) -> None:
+    """Switch two-factor sign-in off; `Conflict` if it is not on. The secret and the recovery codes are deleted.
+
+    `by` is None for who works on the server itself.
+    """
     with transaction.atomic():
         deleted, _by_model = TotpDevice.objects.filter(user=user, confirmed_at__isnull=False).delete()
         if not deleted:

@@ -6,12 +6,13 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import time_machine
+from django.core.management import CommandError, call_command
 from django.db import connection
 from django_otp.oath import TOTP
 
 from accounts import two_factor
 from accounts.exceptions import Conflict, InvalidInput, NotAuthenticated, TooManyAttempts
-from accounts.models import AuditEvent, RecoveryCode, TotpDevice
+from accounts.models import AuditEvent, RecoveryCode, TotpDevice, User
 from accounts.two_factor import Proof
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -320,3 +321,20 @@ def test_renewing_twice_at_the_same_time_leaves_ten_codes(alice):
 
     assert all(len(codes) == 10 for codes in results)
     assert two_factor.codes_left(alice) == 10
+
+
+# By hand on the server ------------------------------------------------------------------------------------------------
+
+
+def test_the_command_lets_somebody_in_who_has_lost_everything(alice, device, capsys):
+    call_command("reset_two_factor", "ALICE@example.com")
+
+    assert two_factor.confirmed_device(User.objects.get(pk=alice.pk)) is None
+    (event,) = events("disabled")
+    assert (event.actor_id, event.target_id) == (None, str(alice.pk))
+
+
+@pytest.mark.parametrize("email", ["nobody@example.com", "alice@example.com"])
+def test_the_command_says_what_is_wrong(alice, email):
+    with pytest.raises(CommandError):
+        call_command("reset_two_factor", email)
