@@ -10,15 +10,19 @@ from django.conf import settings
 from django.db import migrations, models
 
 
-# Keys were made before scopes counted: they keep those that exist, or get what a new key gets.
+# Keys were made before scopes counted: they keep those that exist, or get what a new key gets. Anybody could write
+# act-as then, which now only operators give.
 KNOWN_SCOPES = """
 UPDATE accounts_apikey SET scopes = CASE
     WHEN kept.scopes = '{}' THEN ARRAY['inference', 'conversations', 'prompts', 'read']::varchar[]
     ELSE kept.scopes END
 FROM (
     SELECT k.id, coalesce(array_agg(s.scope) FILTER (
-        WHERE s.scope IN ('inference', 'conversations', 'prompts', 'read', 'act-as', 'admin')), '{}') AS scopes
-    FROM accounts_apikey k LEFT JOIN LATERAL unnest(k.scopes) AS s(scope) ON true GROUP BY k.id
+        WHERE s.scope IN ('inference', 'conversations', 'prompts', 'read', 'admin')
+            OR (s.scope = 'act-as' AND u.is_superuser)), '{}') AS scopes
+    FROM accounts_apikey k JOIN accounts_user u ON u.id = k.user_id
+        LEFT JOIN LATERAL unnest(k.scopes) AS s(scope) ON true
+    GROUP BY k.id
 ) kept WHERE kept.id = accounts_apikey.id
 """
 
