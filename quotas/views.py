@@ -6,7 +6,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
-from rest_framework import mixins, serializers, status, viewsets
+from rest_framework import mixins, status, viewsets
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -14,7 +14,7 @@ from rest_framework.response import Response
 from accounts.exceptions import NotFound
 from accounts.ids import UUID_PATTERN
 from accounts.scopes import Scope
-from accounts.views import caller_of
+from accounts.views import caller_of, valid
 from quotas import services
 from quotas.budgets import own_key_budgets, set_key_budgets
 from quotas.models import Plan, Quota, Reservation, Subscription
@@ -112,7 +112,7 @@ class QuotaViewSet(viewsets.GenericViewSet[Quota]):
     def check(self, request: Request) -> Response:
         """Whether the amounts would be admitted now. Holds nothing."""
         caller = caller_of(request)
-        amounts = _valid(AmountsSerializer, request)["amounts"]
+        amounts = valid(AmountsSerializer, request)["amounts"]
         verdict = services.check(user_id=caller.user_id, api_key_id=caller.api_key_id, amounts=amounts)
         return Response(
             {
@@ -128,7 +128,7 @@ class QuotaViewSet(viewsets.GenericViewSet[Quota]):
     def usage(self, request: Request) -> Response:
         """Charge amounts at once, all or nothing; answers the quotas as they are then."""
         caller = caller_of(request)
-        services.consume(user_id=caller.user_id, api_key_id=caller.api_key_id, **_valid(UsageSerializer, request))
+        services.consume(user_id=caller.user_id, api_key_id=caller.api_key_id, **valid(UsageSerializer, request))
         quotas = services.current_quotas(user_id=caller.user_id)
         return Response(QuotaSerializer(quotas, many=True).data, status=status.HTTP_201_CREATED)
 
@@ -147,7 +147,7 @@ class ReservationViewSet(mixins.RetrieveModelMixin, mixins.ListModelMixin, views
 
     @extend_schema(request=NewReservationSerializer, responses={201: ReservationSerializer})
     def create(self, request: Request) -> Response:
-        values = {"seconds": settings.RESERVATION_SECONDS} | _valid(NewReservationSerializer, request)
+        values = {"seconds": settings.RESERVATION_SECONDS} | valid(NewReservationSerializer, request)
         caller = caller_of(request)
         hold = services.reserve(user_id=caller.user_id, api_key_id=caller.api_key_id, by_client=True, **values)
         return self._answer(hold.id, status.HTTP_201_CREATED)
@@ -155,7 +155,7 @@ class ReservationViewSet(mixins.RetrieveModelMixin, mixins.ListModelMixin, views
     @extend_schema(request=AmountsSerializer, responses=ReservationSerializer)
     @action(detail=True, methods=["post"])
     def confirm(self, request: Request, pk: UUID) -> Response:
-        used = _valid(AmountsSerializer, request)["amounts"]
+        used = valid(AmountsSerializer, request)["amounts"]
         services.confirm(reservation=self._own(pk), used=used)
         return self._answer(pk)
 
@@ -170,9 +170,3 @@ class ReservationViewSet(mixins.RetrieveModelMixin, mixins.ListModelMixin, views
 
     def _answer(self, id: UUID, status_code: int = status.HTTP_200_OK) -> Response:
         return Response(ReservationSerializer(self._own(id)).data, status=status_code)
-
-
-def _valid(serializer_class: type[serializers.Serializer[Any]], request: Request) -> dict[str, Any]:
-    serializer = serializer_class(data=request.data)
-    serializer.is_valid(raise_exception=True)
-    return dict(serializer.validated_data)
