@@ -54,7 +54,8 @@ class ChannelIdentityViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Chan
         code = valid(LinkCodeSerializer, request).get("code")
         if code is None:
             made, expires_at = linking.create_link_code(caller=caller)
-            return Response({"code": made, "expires_at": expires_at}, status=status.HTTP_201_CREATED)
+            answer = NewLinkCodeSerializer({"code": made, "expires_at": expires_at})
+            return Response(answer.data, status=status.HTTP_201_CREATED)
         user_id = linking.redeem_link_code(code=code, caller=caller)
         linked = ChannelIdentity.objects.filter(user_id=user_id)
         return Response(ChannelIdentitySerializer(linked, many=True).data)

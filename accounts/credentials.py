@@ -102,7 +102,8 @@ def _load_key(prefix: str, raw: str) -> dict[str, Any] | None:
         "scopes": key.scopes,
         "expires_at": min(ends, default=None),
     }
-    if hmac.compare_digest(found["hash"], hash_key(raw)):
+    has_ended = found["expires_at"] is not None and found["expires_at"] <= timezone.now().timestamp()
+    if hmac.compare_digest(found["hash"], hash_key(raw)) and not has_ended:
         # Once for each snapshot, so about once a minute for a busy key, and not at every call.
         snapshots.store(snapshots.of_key(prefix), found, generation=generation)
         ApiKey.objects.filter(pk=key.pk).update(last_used_at=timezone.now())

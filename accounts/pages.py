@@ -11,7 +11,7 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
 from django.views.generic import View
 
-from accounts import recovery
+from accounts import recovery, tasks
 from accounts.authentication import client_ip, user_agent
 from accounts.exceptions import InvalidInput
 from accounts.models import OneTimeCode
@@ -128,6 +128,7 @@ class ResetPasswordPage(LinkPage):
                 raise
             form.add_error("password", str(refusal))
             return self.ask(request, token, form)
+        tasks.enqueue(tasks.send_notice, "password_changed", user.email or "")
         return self.show(
             request, "accounts/password_reset.html", email=user.email, revoked=form.cleaned_data["revoke_api_keys"]
         )

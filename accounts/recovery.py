@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
+from axes.models import AccessAttempt
 from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
@@ -69,6 +70,8 @@ def reset_password(
         codes.use(token=token, purpose=Purpose.RESET_PASSWORD)
         services.set_password(user_id=user.pk, password=password, by=by, revoke_api_keys=revoke_api_keys)
         _mark_verified(user, by=by)
+        # Whoever guessed, guessed at the old one.
+        AccessAttempt.objects.filter(username=user.email).delete()
         audit.record("user.password_reset", by=by, target=user)
     return user
 

@@ -68,5 +68,6 @@ class PasswordResetViewSet(viewsets.GenericViewSet[User]):
     @action(detail=False, methods=["post"])
     def confirm(self, request: Request) -> Response:
         body = valid(NewPasswordSerializer, request)
-        recovery.reset_password(**body, ip=client_ip(request._request), user_agent=user_agent(request._request))
+        user = recovery.reset_password(**body, ip=client_ip(request._request), user_agent=user_agent(request._request))
+        tasks.enqueue(tasks.send_notice, "password_changed", user.email or "")
         return Response(status=status.HTTP_204_NO_CONTENT)

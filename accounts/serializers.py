@@ -174,6 +174,6 @@ class LinkCodeSerializer(serializers.Serializer[ChannelIdentity]):
     code = serializers.CharField(max_length=40, required=False, write_only=True)
 
 
-class NewLinkCodeSerializer(serializers.Serializer[ChannelIdentity]):
+class NewLinkCodeSerializer(serializers.Serializer[Any]):
     code = serializers.CharField()
     expires_at = serializers.DateTimeField()

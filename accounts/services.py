@@ -92,11 +92,12 @@ def _give_role(user: User, role: Role, *, by: Caller | User) -> None:
     audit.record("user.groups_changed", by=by, target=user, groups=[str(role)])
 
 
-def check_password_strength(password: str, user: User) -> None:
+def check_password_strength(password: str, user: User, *, param: str = "password") -> None:
+    """`InvalidInput` about the field `param` if the password is too weak."""
     try:
         password_validation.validate_password(password, user)
     except ValidationError as error:
-        raise InvalidInput(" ".join(error.messages), code="weak_password", param="password") from None
+        raise InvalidInput(" ".join(error.messages), code="weak_password", param=param) from None
 
 
 def update_user(*, user_id: UUID, by: Caller | User, **changes: Any) -> User:
@@ -119,8 +120,9 @@ def update_user(*, user_id: UUID, by: Caller | User, **changes: Any) -> User:
             drop_snapshots(user.pk)
             audit.record("user.updated", by=by, target=user, fields=sorted(changes))
     except IntegrityError as error:
-        field = "username" if "username" in str(error) else "email"
-        raise Conflict(f"This {field} is taken.", code=f"{field}_taken", param=field) from None
+        if "username" in str(error):
+            raise Conflict("This user name is taken.", code="username_taken", param="username") from None
+        raise Conflict("This e-mail address is taken.", code="email_taken", param="email") from None
     return user
 
 
@@ -157,6 +159,7 @@ def set_password(
     by: Caller | User,
     keep_session: UUID | None = None,
     revoke_api_keys: bool = False,
+    param: str = "password",
 ) -> None:
     """Give a user a new password, which ends all of their sessions but `keep_session`, also those in the admin.
 
@@ -164,7 +167,7 @@ def set_password(
     """
     with transaction.atomic():
         user = User.objects.select_for_update(no_key=True).get(pk=user_id)
-        check_password_strength(password, user)
+        check_password_strength(password, user, param=param)
         user.set_password(password)
         user.password_changed_at = timezone.now()
         user.save(update_fields=["password", "password_changed_at", "updated_at"])

@@ -39,6 +39,12 @@ def send_password_reset(email: str) -> None:
     _send(recovery.reset_link(email=email), "reset_password", settings.PASSWORD_RESET_URL)
 
 
+@shared_task(name="accounts.tasks.send_notice", **RETRIES)
+def send_notice(template: str, email: str) -> None:
+    """Tell the owner of an address what was done to their account: `address_changed` or `password_changed`."""
+    mail.send(to=email, template=template, context={"site": urlsplit(settings.PUBLIC_URL).netloc})
+
+
 def enqueue(task: Task[..., None], *args: str) -> None:
     """Have a task done by a worker once the running transaction commits; in this process if the broker is away."""
     transaction.on_commit(partial(_hand_over, task, args))

@@ -79,6 +79,8 @@ class MeViewSet(viewsets.GenericViewSet[User]):
         user = services.update_user(user_id=caller.user_id, by=caller, **body.validated_data)
         if user.email != caller.email:
             tasks.enqueue(tasks.send_verification_mail, str(user.pk))
+            if caller.email:
+                tasks.enqueue(tasks.send_notice, "address_changed", caller.email)
         return Response(UserSerializer(user).data)
 
     @me.mapping.delete
@@ -106,7 +108,9 @@ class MeViewSet(viewsets.GenericViewSet[User]):
             by=caller,
             keep_session=caller.session_id,
             revoke_api_keys=body["revoke_api_keys"],
+            param="new_password",
         )
+        tasks.enqueue(tasks.send_notice, "password_changed", caller.email)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
     @extend_schema(responses=PreferenceSerializer)

@@ -301,7 +301,7 @@ def test_changing_the_password_ends_the_keys_if_asked(api, alice, committing):
     ("body", "param", "code"),
     [
         ({"current_password": "wrong", "new_password": NEW}, "current_password", "wrong_password"),
-        ({"current_password": PASSWORD, "new_password": "short"}, "password", "weak_password"),
+        ({"current_password": PASSWORD, "new_password": "short"}, "new_password", "weak_password"),
         ({"current_password": PASSWORD, "new_password": "x" * 1_000_000}, "new_password", "max_length"),
         ({"current_password": PASSWORD}, "new_password", "required"),
     ],
