@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from accounts import tokens
 from accounts.caller import Caller
 from accounts.credentials import KEY_MARK, caller_for_key, caller_for_session
-from accounts.exceptions import NotAllowed, NotAuthenticated
+from accounts.exceptions import InvalidInput, NotAllowed, NotAuthenticated
 from accounts.people import HEADER
 from accounts.permissions import check_scope
 
@@ -70,8 +70,15 @@ def require_caller(request: HttpRequest) -> Caller:
 
 
 def _person_named(request: HttpRequest) -> str:
-    """What `X-On-Behalf-Of` says; a user's id in the one way that ids are written."""
-    name = request.headers.get(HEADER, "").strip()
+    """What `X-On-Behalf-Of` says, if it is there; a user's id in the one way that ids are written.
+
+    `InvalidInput` if it says nothing: a bot that does not know for whom it calls must not call for its owner.
+    """
+    if HEADER not in request.headers:
+        return ""
+    name = request.headers[HEADER].strip()
+    if not name:
+        raise InvalidInput(f"{HEADER} is empty.", param=HEADER, code="required")
     try:
         return str(UUID(name))
     except ValueError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from django.db import transaction
@@ -27,6 +28,8 @@ def create_link_code(*, caller: Caller) -> tuple[str, datetime]:
     """A code such as `K7PM-2QXA` and its end; one made before is worth nothing any more."""
     code = "".join(secrets.choice(ALPHABET) for _ in range(CODE_LENGTH))
     with transaction.atomic():
+        # Before their codes, as merging does.
+        User.objects.select_for_update(no_key=True).get(pk=caller.user_id)
         codes.void(user_id=caller.user_id, purpose=Purpose.LINK_CHANNEL)
         kept = codes.store(
             user_id=caller.user_id, purpose=Purpose.LINK_CHANNEL, code_hash=_hash(code), lifetime=LIFETIME
@@ -40,13 +43,21 @@ def redeem_link_code(*, code: str, caller: Caller) -> UUID:
     Who has no e-mail address is merged into who has one; of two without, the caller into the other. `InvalidInput` if
     the code is wrong, used or too old. `Conflict` if both can sign in: then an operator has to merge them.
     """
+    named: dict[str, Any] = {
+        "code_hash": _hash(code),
+        "purpose": Purpose.LINK_CHANNEL,
+        "noun": "code",
+        "param": "code",
+    }
     with transaction.atomic():
-        made_by = codes.use_by_hash(code_hash=_hash(code), purpose=Purpose.LINK_CHANNEL, noun="code", param="code").user
-        redeemer = User.objects.get(pk=caller.user_id)
+        maker_id = codes.find_by_hash(**named).user_id
+        # Both users before the code, and in the order of merging: two who redeem each other's codes take turns.
+        people = User.objects.select_for_update().filter(pk__in=[maker_id, caller.user_id]).order_by("pk")
+        found = {user.pk: user for user in people}
+        made_by, redeemer = found[maker_id], found[caller.user_id]
+        codes.use_by_hash(**named)
         if made_by.email and redeemer.email and made_by != redeemer:
-            raise Conflict(
-                "Both accounts have a sign-in of their own: ask an operator to merge them.", code="two_sign_ins"
-            )
+            raise Conflict("Both accounts have a sign-in: ask an operator to merge them.", code="two_sign_ins")
         source, target = (made_by, redeemer) if redeemer.email else (redeemer, made_by)
         merge_users(source_id=source.pk, target_id=target.pk, by=caller)
         audit.record("channel.linked", by=caller, target=target)

@@ -13,7 +13,10 @@ from accounts.exceptions import InvalidInput, NotFound
 from accounts.models import ChannelIdentity, User
 
 CHANNEL_TYPE = re.compile(r"[a-z][a-z0-9_-]{0,49}")
-CHANNEL_USER_ID = re.compile(r"[\x21-\x7e]{1,255}")
+# No comma: that is how two headers of the same name arrive.
+CHANNEL_USER_ID = re.compile(r"[\x21-\x2b\x2d-\x7e]{1,255}")
+# What somebody may write who means a user's id.
+NO_CHANNELS = {"user", "users", "id", "me"}
 HEADER = "X-On-Behalf-Of"
 
 
@@ -39,12 +42,15 @@ def named(name: str, *, by: Caller) -> User:
 
 def check_channel(channel_type: str, channel_user_id: str) -> None:
     """`InvalidInput` unless these can be the name of a channel and the id of a person there."""
-    if not CHANNEL_TYPE.fullmatch(channel_type):
+    if not CHANNEL_TYPE.fullmatch(channel_type) or channel_type in NO_CHANNELS:
         raise InvalidInput(
-            "The channel must be a name of at most 50 lower-case letters, digits, _ and -.", param="channel_type"
+            "The channel must be a name of at most 50 lower-case letters, digits, _ and -, and not user or id.",
+            param="channel_type",
         )
     if not CHANNEL_USER_ID.fullmatch(channel_user_id):
-        raise InvalidInput("The id on the channel must be 1 to 255 visible ASCII characters.", param="channel_user_id")
+        raise InvalidInput(
+            "The id on the channel must be 1 to 255 visible ASCII characters, and no comma.", param="channel_user_id"
+        )
 
 
 def _of_channel(channel_type: str, channel_user_id: str) -> User | None:

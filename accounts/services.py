@@ -30,7 +30,7 @@ EDITABLE = frozenset({"email", "full_name", "username", "preferred_model", "meta
 RIGHTS = frozenset({"is_verified", "is_staff", "is_superuser"})
 MAX_OVERLAP = timedelta(days=30)
 EMAIL_LENGTH = 254
-SETTINGS_BYTES = 16 * 1024
+SETTINGS_BYTES = METADATA_BYTES = 16 * 1024
 LANGUAGE_TAG = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,4}")
 
 
@@ -67,12 +67,14 @@ def normalized_email(email: str) -> str:
 
     Letters beyond ASCII are refused: with them, two addresses that look the same may be two people's.
     """
+    # Looked at before it becomes lower case, which makes ASCII of some letters that are not.
+    is_ascii = email.isascii()
     email = email.strip().lower()
     try:
         validate_email(email)
     except ValidationError:
         raise InvalidInput("This is not an e-mail address.", code="invalid_email", param="email") from None
-    if not email.isascii() or len(email) > EMAIL_LENGTH:
+    if not is_ascii or len(email) > EMAIL_LENGTH:
         raise InvalidInput(
             f"An e-mail address has at most {EMAIL_LENGTH} characters, all of them ASCII; a domain with other letters "
             "is written in its xn-- form.",
@@ -104,6 +106,8 @@ def update_user(*, user_id: UUID, by: Caller | User, **changes: Any) -> User:
     """Change a user's own fields (`EDITABLE`); `Conflict` if an address or user name is taken."""
     if unknown := changes.keys() - EDITABLE:
         raise InvalidInput(f"{', '.join(sorted(unknown))} cannot be changed.", param=min(unknown))
+    if len(orjson.dumps(changes.get("metadata", {}))) > METADATA_BYTES:
+        raise InvalidInput(f"The metadata take more than {METADATA_BYTES} bytes.", param="metadata", code="too_long")
     if "username" in changes:
         # Any number of users may have none, and an empty one would be unique.
         changes["username"] = changes["username"] or None
@@ -242,10 +246,17 @@ def check_scopes(scopes: list[str], *, by: Caller | User | None) -> None:
         raise InvalidInput("A key needs at least one scope.", code="required", param="scopes")
     if unknown := set(scopes) - set(Scope.values):
         raise InvalidInput(f"There is no scope {min(unknown)!r}.", param="scopes")
+    if by is None:
+        return
+    check_scopes_within(scopes, by=by)
+    if Scope.ACT_AS in scopes and not by.has_perm("accounts.add_apikey"):
+        raise NotAllowed("Only operators can give the scope act-as.", code="permission_denied", param="scopes")
+
+
+def check_scopes_within(scopes: list[str], *, by: Caller | User) -> None:
+    """`NotAllowed` if `by` is a key that lacks one of the scopes: it must not come by another that has it."""
     if isinstance(by, Caller) and (more := [scope for scope in scopes if not by.has_scope(scope)]):
         raise NotAllowed(f"A key cannot give the scope {more[0]}, which it does not have.", code="scope_required")
-    if Scope.ACT_AS in scopes and by is not None and not by.has_perm("accounts.add_apikey"):
-        raise NotAllowed("Only operators can give the scope act-as.", code="permission_denied", param="scopes")
 
 
 def rotate_api_key(
@@ -269,6 +280,7 @@ def rotate_api_key(
         now = timezone.now()
         if not key.is_active or (key.expires_at is not None and key.expires_at <= now):
             raise Conflict("The key is revoked or has expired.", code="api_key_ended")
+        check_scopes_within(key.scopes, by=by)
         forgotten = [of_key(old) for old in (key.previous_prefix,) if old]
         key.previous_prefix, key.previous_key_hash = key.prefix, key.key_hash
         key.previous_expires_at = now + overlap

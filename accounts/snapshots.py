@@ -2,7 +2,8 @@
 
 A snapshot is at most AUTH_SNAPSHOT_SECONDS old, and any change drops it at once. A process that read the old row just
 before the change must not bring it back after the drop; so each user has a generation, a random text that every drop
-replaces, and a snapshot counts only under the generation that was read before its row was.
+replaces, and a snapshot counts only under the generation that was read before its row was. And a Redis that was away
+when something was dropped must not bring it back from its file; so a snapshot counts only in the run that stored it.
 """
 
 from __future__ import annotations
@@ -35,14 +36,33 @@ end
 """
 GENERATION_SECONDS = 24 * 3600
 SECONDS_BETWEEN_TRIES = 0.5
+# After Redis has failed to answer, PostgreSQL is asked alone for so long.
+SECONDS_NOT_ASKED = 1.0
+
+
+class RedisClient(redis.Redis):
+    """A client that knows which run of the server it talks to, and when the server last failed to answer."""
+
+    run_id = ""
+    away_until = 0.0
 
 
 @lru_cache(maxsize=1)
-def redis_client() -> redis.Redis:
+def redis_client() -> RedisClient:
     """The process's synchronous Redis client, for what is not Django's cache."""
-    # PostgreSQL answers when Redis does not: retrying with pauses would only hold the caller up.
-    retry = Retry(NoBackoff(), 1)
-    return redis.Redis.from_url(settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=1, retry=retry)
+
+    def greet(connection: Any) -> None:
+        connection.on_connect()
+        connection.send_command("INFO", "server")
+        answer: bytes = connection.read_response()
+        client.run_id = answer.decode().partition("run_id:")[2].split()[0]
+
+    # PostgreSQL answers when Redis does not: waiting and trying again would only hold the caller up. The one retry is
+    # for a connection that was open when Redis was started anew.
+    retry = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
+    options = {"socket_timeout": 1, "socket_connect_timeout": 1, "retry": retry, "redis_connect_func": greet}
+    client = cast("RedisClient", RedisClient.from_url(settings.REDIS_URL, **options))
+    return client
 
 
 def of_key(prefix: str) -> str:
@@ -64,13 +84,13 @@ def _of_generation(user_id: UUID) -> str:
 
 def read(*names: str) -> list[dict[str, Any] | None]:
     """The snapshots of these names, in one round trip; None for what is not there, or while Redis is away."""
-    return [orjson.loads(value) if value else None for value in _values(*names)]
+    return [_believed(value) for value in _values(*names)]
 
 
 def read_session(session_id: UUID, user_id: UUID) -> dict[str, Any] | None:
     """The snapshot of a session, if nothing about its user has changed since it was stored."""
     value, generation = _values(of_session(session_id), _of_generation(user_id))
-    found = orjson.loads(value) if value else None
+    found = _believed(value)
     return found if found and found["generation"] == (generation or b"").decode() else None
 
 
@@ -81,9 +101,15 @@ def generation_of(user_id: UUID) -> str:
 
 def store(name: str, found: dict[str, Any], *, generation: str) -> None:
     """Keep a snapshot, unless its user has changed since `generation` was read."""
-    values = (generation, orjson.dumps(found | {"generation": generation}), settings.AUTH_SNAPSHOT_SECONDS)
+    client = redis_client()
+    if client.away_until > time.monotonic():
+        return
+    kept = orjson.dumps(found | {"generation": generation, "run_id": client.run_id})
     with contextlib.suppress(redis.RedisError):
-        redis_client().eval(STORE_IF_UNCHANGED, 2, name, _of_generation(found["user_id"]), *values)
+        client.eval(
+            *(STORE_IF_UNCHANGED, 2, name, _of_generation(found["user_id"])),
+            *(generation, kept, settings.AUTH_SNAPSHOT_SECONDS),
+        )
 
 
 def drop_snapshots(user_id: UUID, *, also: Iterable[str] = ()) -> None:
@@ -131,8 +157,20 @@ def _keep_trying(user_id: UUID, names: list[str]) -> None:
         time.sleep(SECONDS_BETWEEN_TRIES)
 
 
+def _believed(value: bytes | None) -> dict[str, Any] | None:
+    """What a snapshot says, if this run of the server has kept it: one that comes back from a file may have missed
+    that it was dropped.
+    """
+    found: dict[str, Any] | None = orjson.loads(value) if value else None
+    return found if found and found["run_id"] == redis_client().run_id else None
+
+
 def _values(*names: str) -> list[bytes | None]:
-    try:
-        return cast("list[bytes | None]", redis_client().mget(names))
-    except redis.RedisError:
-        return [None] * len(names)
+    client = redis_client()
+    if client.away_until <= time.monotonic():
+        try:
+            return cast("list[bytes | None]", client.mget(names))
+        except redis.RedisError:
+            # A server that hangs would hold up every question of every call.
+            client.away_until = time.monotonic() + SECONDS_NOT_ASKED
+    return [None] * len(names)

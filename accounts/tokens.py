@@ -87,7 +87,7 @@ def _pair(token: RefreshToken) -> TokenPair:
 def _verified(kind: type[Token], text: str) -> Token:
     try:
         return kind(text)  # type: ignore[arg-type]
-    except TokenError:
+    except (TokenError, OverflowError, ValueError):
         raise NotAuthenticated("The token is wrong or has expired.", code="invalid_token") from None
 
 

@@ -76,11 +76,12 @@ class MeViewSet(viewsets.GenericViewSet[User]):
         caller = caller_of(request)
         body = UserSerializer(data=request.data, partial=request.method == "PATCH")
         body.is_valid(raise_exception=True)
+        proven = _proven_address(caller) if "email" in body.validated_data else None
         user = services.update_user(user_id=caller.user_id, by=caller, **body.validated_data)
         if user.email != caller.email:
             tasks.enqueue(tasks.send_verification_mail, str(user.pk))
-            if caller.email:
-                tasks.enqueue(tasks.send_notice, "address_changed", caller.email)
+            if proven:
+                tasks.enqueue(tasks.send_notice, "address_changed", proven)
         return Response(UserSerializer(user).data)
 
     @me.mapping.delete
@@ -186,3 +187,8 @@ def _own_user(request: Request) -> User:
     if user is None:
         raise NotFound("No such user.")
     return user
+
+
+def _proven_address(caller: Caller) -> str | None:
+    """The caller's address, if it is theirs: a stranger's gets no mail for having been written down for a while."""
+    return User.objects.filter(pk=caller.user_id, is_verified=True).values_list("email", flat=True).first()

@@ -17,6 +17,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 from django_ratelimit.exceptions import Ratelimited
+from django_redis.exceptions import ConnectionInterrupted
 from rest_framework import exceptions as drf
 
 from accounts.exceptions import (
@@ -98,6 +99,9 @@ def failure_of(error: Exception) -> Failure | None:
         return Failure(status, type_, error.code, str(error), error.param, headers=_headers(error))
     if isinstance(error, drf.APIException):
         return _failure_of_drf(error)
+    if isinstance(error, ConnectionInterrupted):
+        log.error("redis_unavailable", exc_info=error)
+        return NO_SESSIONS
     if isinstance(error, OperationalError | InterfaceError):
         log.error("database_unavailable", exc_info=error)
         return UNAVAILABLE
@@ -128,6 +132,9 @@ def exception_handler(error: Exception, _context: Mapping[str, Any]) -> HttpResp
 NOTHING_NAMED = {"param": None, "message": "The request is not valid.", "code": "invalid"}
 UNAVAILABLE = Failure(
     503, "api_error", "service_unavailable", "The database is not available. Try again.", headers={"Retry-After": "2"}
+)
+NO_SESSIONS = Failure(
+    503, "api_error", "service_unavailable", "Redis is not available. Try again.", headers={"Retry-After": "2"}
 )
 INTERNAL = Failure(500, "api_error", "internal_error", "Something went wrong on our side. The request id names it.")
 NOT_FOUND = Failure(404, TYPES[404], CODES[404], "There is nothing at this address.")

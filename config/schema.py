@@ -5,12 +5,22 @@ from __future__ import annotations
 from typing import Any, cast
 
 from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.utils import OpenApiParameter
 
+from accounts.people import HEADER
 from accounts.scopes import Scope
 
 Schema = dict[str, Any]
 
 ANYTHING: Schema = {"type": "object", "additionalProperties": True}
+
+
+ON_BEHALF_OF = OpenApiParameter(
+    HEADER,
+    str,
+    OpenApiParameter.HEADER,
+    description="Whom a key with the scope `act-as` acts for: `channel:id`, such as `discord:1234`, or a user's id.",
+)
 
 
 class ScopedSchema(AutoSchema):
@@ -19,6 +29,9 @@ class ScopedSchema(AutoSchema):
     def get_auth(self) -> list[dict[str, Any]]:
         auths: list[dict[str, Any]] = super().get_auth()
         return [*auths, {}] if self._scope() is None and {} not in auths else auths
+
+    def get_override_parameters(self) -> list[Any]:
+        return [] if self._scope() is None else [ON_BEHALF_OF]
 
     def get_description(self) -> str:  # type: ignore[override]
         described: str = super().get_description() or ""

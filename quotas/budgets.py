@@ -11,8 +11,9 @@ from django.utils import timezone
 
 from accounts import audit
 from accounts.caller import Caller
-from accounts.exceptions import InvalidInput, NotFound
+from accounts.exceptions import Conflict, InvalidInput, NotFound
 from accounts.models import ApiKey, User
+from accounts.scopes import Scope
 from quotas import ledger
 from quotas.meters import Meter, period_end
 from quotas.models import Quota
@@ -58,13 +59,16 @@ def set_key_budgets(
 
     One that stays keeps what is used and held, under which its limit cannot fall before the running period ends. One
     that goes takes its holds along: running calls are settled without it. Raises `NotFound` if the key is not the
-    user's, `InvalidInput` on too many, on two of a kind and on a limit that is not positive.
+    user's, `Conflict` if it could lift its own budget, `InvalidInput` on too many, on two of a kind and on a limit that
+    is not positive.
     """
     limits = _limits_by_kind(budgets)
     with transaction.atomic():
         key = ApiKey.objects.select_for_update(no_key=True).filter(pk=key_id, user_id=user_id).first()
         if key is None:
             raise NotFound("No such API key.")
+        if budgets and Scope.ADMIN in key.scopes:
+            raise Conflict("A key that manages the account could lift its own budget.", code="key_manages_account")
         former = list(Quota.objects.of_key(key_id).order_by("id").select_for_update(no_key=True))
         audit.record(
             "api_key.budgets_changed",

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from accounts import audit
 from accounts.caller import Caller
-from accounts.exceptions import InvalidInput
+from accounts.exceptions import InvalidInput, NotAuthenticated
 from accounts.ids import uuid7
 from accounts.merging import current_id, hold_user
 from accounts.models import User
@@ -189,7 +189,7 @@ class _Wanted:
 def _reserve(wanted: _Wanted) -> Hold:
     hold, rows = _try_reserve(wanted)
     if hold is None and not _includes(rows, wanted.amounts):
-        provision(user_id=current_id(wanted.user_id))
+        _provision_current(wanted.user_id)
         hold, rows = _try_reserve(wanted)
     if hold is None and not all(row.is_current for row in rows):
         reset_due(user_id=wanted.user_id, api_key_id=wanted.api_key_id)
@@ -197,6 +197,18 @@ def _reserve(wanted: _Wanted) -> Hold:
     if hold is None:
         raise _refusal(rows, wanted.amounts)
     return hold
+
+
+def _provision_current(user_id: UUID) -> None:
+    """Provision the user, or the one that this one became; who may be merged on just then."""
+    current = current_id(user_id)
+    try:
+        provision(user_id=current)
+    except NotAuthenticated:
+        became = current_id(user_id)
+        if became == current:
+            raise
+        provision(user_id=became)
 
 
 def _try_reserve(wanted: _Wanted) -> tuple[Hold | None, list[ledger.Row]]:

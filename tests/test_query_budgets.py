@@ -32,8 +32,8 @@ BUDGET = {
     "POST /api/v1/auth/verify-email": 0,
     "POST /api/v1/auth/password-reset": 0,
     "GET /api/v1/users/me": 1,
-    # Of the two links that the old address may have been sent, both end.
-    "PUT /api/v1/users/me": 5,
+    # Of the two links that the old address may have been sent, both end; if it is proven, it is told.
+    "PUT /api/v1/users/me": 6,
     "PATCH /api/v1/users/me": 3,
     "GET /api/v1/users/me/api-keys": 1,
     "POST /api/v1/users/me/api-keys": 2,

@@ -17,6 +17,8 @@ ME = "/api/v1/users/me"
 
 pytestmark = pytest.mark.django_db
 
+BAD = ("discord:1,discord:2", "user:1", "")
+
 
 @pytest.fixture
 def bot(olga):
@@ -117,7 +119,19 @@ def test_nobody_acts_as_staff(api, bot, olga):
 
 @pytest.mark.parametrize(
     "name",
-    ["discord", ":1", "discord:", "Discord:1", "dis cord:1", "discord:a b", f"discord:{'x' * 256}", "x" * 51 + ":1"],
+    [
+        "discord",
+        ":1",
+        "discord:",
+        "Discord:1",
+        "dis cord:1",
+        "discord:a b",
+        "discord:1,discord:2",
+        "user:1",
+        "",
+        f"discord:{'x' * 256}",
+        "x" * 51 + ":1",
+    ],
 )
 def test_a_name_that_is_none_is_refused(api, bot, name):
     answer = api(bot).get(ME, headers=for_person(name))

@@ -326,6 +326,17 @@ def test_somebody_elses_change_leaves_my_snapshot(alice, bob, olga, django_captu
     assert snapshots.read(name_of(raw)) != [None]
 
 
+def test_what_comes_back_from_a_file_of_redis_is_not_believed(alice, monkeypatch, django_assert_num_queries):
+    raw, token = api_key(alice), access_token(alice)
+    caller_for_key(raw)
+    caller_for_token(token)
+    monkeypatch.setattr(redis_client(), "run_id", "another run of the server")
+
+    with django_assert_num_queries(6):
+        caller_for_key(raw)
+        caller_for_token(token)
+
+
 # Without Redis ---------------------------------------------------------------------------------------------------
 
 
@@ -335,6 +346,15 @@ def test_without_redis_the_database_answers(api, alice, redis_away):
     assert api(raw).get(ME).status_code == 200
     assert api(alice).get(ME).status_code == 200
     assert_refused(api(raw + "x").get(ME))
+
+
+def test_a_redis_that_fails_is_not_asked_again_at_once(alice, redis_away):
+    raw = api_key(alice)
+    caller_for_key(raw)
+    asked = redis_client().away_until
+    caller_for_key(raw)
+
+    assert redis_client().away_until == asked > 0
 
 
 def test_without_redis_access_still_ends_at_once(api, alice, olga, redis_away, django_capture_on_commit_callbacks):

@@ -89,6 +89,17 @@ def test_an_expiry_that_comes_first_ends_the_old_text_too(alice, committing):
         assert not is_good(old)
 
 
+def test_a_key_comes_by_no_scope_by_rotating_one_that_has_it(api, alice):
+    api_key(alice, scopes=["inference"])
+    stronger = ApiKey.objects.get()
+    manager = api_key(alice, scopes=["admin"])
+
+    answer = api(manager).post(path(stronger))
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "scope_required")
+    assert api(manager).post(path(ApiKey.objects.exclude(pk=stronger.pk).get())).status_code == 200
+
+
 @pytest.mark.parametrize("seconds", [-1, 2_592_001, "soon", 1.5])
 def test_a_senseless_overlap_changes_nothing(api, alice, seconds):
     raw = api_key(alice)

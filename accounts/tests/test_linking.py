@@ -193,3 +193,29 @@ def test_of_many_who_type_one_code_at_once_one_is_linked(api):
 
     assert sorted(statuses) == [200, 400, 400, 400, 400, 400]
     assert ChannelIdentity.objects.filter(user=alice).count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_who_redeem_each_others_codes_at_once_become_one_without_a_deadlock(api):
+    olga = UserFactory(email="olga@example.com", is_staff=True, is_superuser=True)
+    key = api_key(olga, scopes=["act-as", "read"])
+    for round_ in range(3):
+        bots = [api(key, HTTP_X_ON_BEHALF_OF=f"discord:{round_}-{one}") for one in "ab"]
+        codes = [bot.post(PATH).json()["code"] for bot in bots]
+        statuses, barrier = [], threading.Barrier(2)
+
+        def redeem(bot, code, barrier=barrier, statuses=statuses):
+            barrier.wait()
+            statuses.append(bot.post(PATH, {"code": code}).status_code)
+            connection.close()
+
+        threads = [threading.Thread(target=redeem, args=pair) for pair in zip(bots, reversed(codes), strict=True)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        # The second one finds that its code went with the account that made it, or that both are one already.
+        assert statuses.count(200) == 1
+        assert {status for status in statuses if status != 200} <= {400, 401, 403, 409}
+        assert id_of(bots[0]) == id_of(bots[1])

@@ -72,6 +72,12 @@ def test_what_somebody_else_has_is_taken(api, alice, bob, change, code, param):
     assert (alice.email, alice.username, alice.full_name) == ("alice@example.com", None, "")
 
 
+def test_metadata_have_an_end(api, alice):
+    answer = api(alice).patch(PATH, {"metadata": {"a": "x" * 17_000}}, content_type="application/json")
+
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "metadata")
+
+
 def test_two_users_can_both_have_no_user_name(api, alice, bob):
     for name in ("", None):
         assert api(alice).patch(PATH, {"username": name}).status_code == 200

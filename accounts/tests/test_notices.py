@@ -4,6 +4,7 @@ import pytest
 from django.core import mail
 
 from accounts import recovery, services
+from accounts.models import User
 from accounts.tests.factories import PASSWORD
 from accounts.tests.mailbox import work
 
@@ -26,11 +27,19 @@ def letters(django_capture_on_commit_callbacks, mailoutbox):
 
 
 def test_the_old_address_is_told_of_a_new_one(api, alice, letters):
+    User.objects.update(is_verified=True)
     change = {"email": "new@example.com"}
     sent = letters(lambda: api(alice).patch("/api/v1/users/me", change, content_type="application/json"))
 
     assert (["alice@example.com"], "Your e-mail address was changed") in sent
     assert "new@example.com" not in str([letter.body for letter in mail.outbox if letter.to == ["alice@example.com"]])
+
+
+def test_an_address_that_was_never_proven_is_told_nothing(api, alice, letters):
+    change = {"email": "new@example.com"}
+    sent = letters(lambda: api(alice).patch("/api/v1/users/me", change, content_type="application/json"))
+
+    assert [to for to, _subject in sent] == [["new@example.com"]]
 
 
 def test_other_changes_are_nobodys_business(api, alice, letters):

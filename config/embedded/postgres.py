@@ -40,6 +40,8 @@ SETTINGS = {
     "max_wal_size": "1GB",
     "timezone": "UTC",
     "log_timezone": "UTC",
+    # Without the values of refused rows, such as addresses that are taken.
+    "log_error_verbosity": "terse",
     # Our statements are short; compiling them costs more than it saves.
     "jit": "off",
     # The answer to a commit is a promise: a crash of the machine may not take it back.
