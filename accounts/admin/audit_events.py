@@ -30,6 +30,10 @@ from accounts.models import AuditEvent
 
 @admin.register(AuditEvent)
 class AuditEventAdmin(HistoryAdmin):
+    purpose = (
+        "Who did what to whom: sign-ins, and every change that operators and users make. Nobody can change or delete "
+        "an event. An export holds all events that the search and the filters leave."
+    )
     list_display = ("created_at", "action", "actor", "target", "shown_status", "address")
     list_filter = (
         ("action", FieldTextFilter),
@@ -61,7 +65,7 @@ class AuditEventAdmin(HistoryAdmin):
     @display(description="actor", ordering="actor_email")
     def actor(self, event: AuditEvent) -> SafeString | str:
         if event.actor_id is None:
-            return "the system"
+            return "nobody signed in" if event.ip else "the system"
         address = reverse("admin:accounts_user_change", args=[event.actor_id])
         return format_html('<a class="text-link" href="{}">{}</a>', address, event.actor_email)
 
