@@ -104,11 +104,11 @@ class AuditEventAdmin(HistoryAdmin):
                 link["path"] += f"?{asked.urlencode()}"
         return answer
 
-    @action(description="Export CSV", icon="download", permissions=["accounts.view_auditevent"])
+    @action(description="Export CSV", icon="download", permissions=["view"])
     def export_csv(self, request: HttpRequest) -> HttpResponseBase:
         return self.export(request, "csv", "text/csv; charset=utf-8", audit_export.as_csv)
 
-    @action(description="Export JSON", icon="data_object", permissions=["accounts.view_auditevent"])
+    @action(description="Export JSON", icon="data_object", permissions=["view"])
     def export_json(self, request: HttpRequest) -> HttpResponseBase:
         return self.export(request, "json", "application/json", audit_export.as_json)
 
