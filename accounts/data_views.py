@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
 from uuid import UUID
 
-from asgiref.sync import sync_to_async
-from django.core.handlers.asgi import ASGIRequest
-from django.db import connection
 from django.http import HttpRequest, StreamingHttpResponse
 from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
@@ -17,6 +13,7 @@ from rest_framework.views import APIView
 
 from accounts import audit
 from accounts.caller import Caller
+from accounts.downloads import download
 from accounts.exceptions import NotFound
 from accounts.exporting import exported
 from accounts.models import User
@@ -42,23 +39,5 @@ def export_response(request: HttpRequest, *, user_id: UUID, by: Caller | User) -
     if user is None:
         raise NotFound("No such user.")
     audit.record("user.exported", by=by, target=user)
-    pieces = exported(user_id)
     name = f"mainstay-export-{user_id}-{timezone.now():%Y-%m-%d}.json"
-    return StreamingHttpResponse(
-        _from_thread(pieces) if isinstance(request, ASGIRequest) else pieces,
-        content_type="application/json",
-        headers={"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"},
-    )
-
-
-async def _from_thread(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """Each piece is read in the request's thread, whose connection goes back before the piece is sent."""
-    while (piece := await sync_to_async(_next)(pieces)) is not None:
-        yield piece
-
-
-def _next(pieces: Iterator[bytes]) -> bytes | None:
-    try:
-        return next(pieces, None)
-    finally:
-        connection.close()
+    return download(request, exported(user_id), name=name, content_type="application/json")

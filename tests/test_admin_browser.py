@@ -1,9 +1,11 @@
 """The admin in a real browser: in both themes, without errors, and without a word to any other host."""
 
+import json
 from urllib.parse import urlsplit
 
 import pytest
 
+from accounts.audit import record
 from accounts.credentials import caller_for_key
 from accounts.models import ApiKey, AuditEvent
 from analytics.services import roll_up
@@ -89,10 +91,37 @@ def test_a_limit_is_changed_in_a_dialog(tab):
     assert AuditEvent.objects.get(action="quota.limit_changed").metadata["reason"] == "Agreement"
 
 
+@pytest.mark.parametrize("width", [1440, 390])
+def test_the_page_of_a_user_has_room_for_all_that_can_be_done(tab, alice, width):
+    tab.set_viewport_size({"width": width, "height": 800})
+    tab.goto(address(alice))
+    assert tab.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+
+    if width == 390:
+        tab.click("a:has-text('more_horiz')")
+    tab.click("li > a:has-text('Sign-in')")
+    tab.click("nav:visible >> text=Sign out everywhere")
+    tab.click("#dialog button[type=submit]")
+
+    tab.wait_for_selector("text=alice@example.com is signed out everywhere.")
+    assert AuditEvent.objects.filter(action="user.signed_out_everywhere").count() == 1
+
+
+def test_the_audit_log_is_downloaded_as_the_list_shows_it(tab, alice, bob):
+    record("thing.done", by=alice)
+    record("thing.done", by=bob)
+    tab.goto(address(AuditEvent, "changelist") + "?q=alice")
+
+    with tab.expect_download() as download:
+        tab.click("text=Export JSON")
+
+    assert [event["actor_email"] for event in json.loads(download.value.path().read_text())] == ["alice@example.com"]
+
+
 def test_a_phone_shows_lists_without_scrolling_sideways(tab):
     ROWS[Quota]()
     tab.set_viewport_size({"width": 390, "height": 800})
 
-    for where in ("/admin/", address(Quota, "changelist")):
+    for where in ("/admin/", address(Quota, "changelist"), address(ApiKey, "add")):
         tab.goto(where)
         assert tab.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"), where

@@ -63,6 +63,9 @@ class OperatorAdmin(ModelAdmin):
         models.TextField: {"widget": UnfoldAdminTextareaWidget(attrs={"rows": 3})},
         models.JSONField: {"widget": UnfoldAdminTextareaWidget(attrs={"rows": 4})},
     }
+    list_before_template = "admin/purpose.html"
+    # What the page is for, in words for somebody who opens it for the first time; shown above the list.
+    purpose = ""
     # Whether audit events speak of these rows; the button "History" leads there.
     has_history = True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
 from unfold.contrib.filters.admin import AutocompleteSelectFilter, FieldTextFilter
 from unfold.decorators import action, display
 from unfold.enums import ActionVariant
@@ -19,6 +20,10 @@ class ChannelIdentityAdmin(HistoryAdmin):
     """Identities come with a person's first message, and are linked by the person; here they are only taken away."""
 
     has_history = True
+    purpose = (
+        "Who somebody is on Slack, Discord and the like, as programs name them in X-On-Behalf-Of. An identity appears "
+        "with the person's first message; people link theirs to one account by a code."
+    )
     list_display = ("identity", "username", "user", "created_at")
     list_select_related = ("user",)
     list_filter = (("channel_type", FieldTextFilter), ("user", AutocompleteSelectFilter))
@@ -43,11 +48,16 @@ class ChannelIdentityAdmin(HistoryAdmin):
         permissions=["unlink"],
         dialog={
             "title": "Unlink this identity?",
-            "description": "The next message from it is that of a new person.",
+            "description": "The account keeps what it has. The next message from this identity is "
+            "that of a new person, without history and plan.",
             "form_class": BaseDialogForm,
             "form_submit_text": "Unlink",
         },
     )
     def unlink(self, request: HttpRequest, form: BaseDialogForm, object_id: str) -> HttpResponse:
         identity = self.find(request, object_id)
-        return self.carry_out(request, f"{identity} is unlinked.", linking.unlink, identity_id=identity.pk)
+        answer = self.carry_out(request, f"{identity} is unlinked.", linking.unlink, identity_id=identity.pk)
+        if ChannelIdentity.objects.filter(pk=identity.pk).exists():
+            return answer
+        # The page that the dialog was opened on is gone.
+        return HttpResponse(headers={"HX-Redirect": reverse("admin:accounts_channelidentity_changelist")})

@@ -23,6 +23,9 @@ from accounts.passwords import LONGEST
 from accounts.roles import Role
 from accounts.scopes import Scope, default_scopes
 
+# A name is no text of many lines, although it is kept, encrypted, in a column of text.
+ONE_LINE = {"full_name": UnfoldAdminTextInputWidget}
+
 
 def password_field() -> forms.CharField:
     """One field that can be made visible, instead of two that cannot."""
@@ -51,6 +54,7 @@ class NewUserForm(forms.ModelForm):  # type: ignore[type-arg]
     class Meta:
         model = User
         fields: ClassVar = ["email", "full_name", "is_verified", "is_staff", "is_superuser"]
+        widgets: ClassVar = ONE_LINE
 
     def clean_email(self) -> str | None:
         return clean_email(self.cleaned_data["email"])
@@ -73,6 +77,7 @@ class UserForm(forms.ModelForm):  # type: ignore[type-arg]
             *("email", "full_name", "username", "preferred_model", "metadata"),
             *("is_active", "is_verified", "is_staff", "is_superuser", "groups"),
         ]
+        widgets: ClassVar = ONE_LINE
         help_texts: ClassVar = {
             "groups": f"What staff may do who are not superusers. {'; '.join(f'{r}: {r.label}' for r in Role)}."
         }

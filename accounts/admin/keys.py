@@ -8,6 +8,7 @@ from django.contrib import admin, messages
 from django.db.models import Q, QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse
+from django.template.defaultfilters import pluralize
 from django.template.response import TemplateResponse
 from django.utils import timezone
 from django.utils.safestring import SafeString
@@ -51,6 +52,10 @@ class StateFilter(RadioFilter):
 @admin.register(ApiKey)
 class ApiKeyAdmin(OperatorAdmin):
     form = ApiKeyForm
+    purpose = (
+        "What programs call the API with, in the name of the key's user. The text of a key is shown once, when it is "
+        "made; one that got lost or leaked is revoked, and another made."
+    )
     list_display = ("key", "user", "shown_state", "shown_scopes", "last_used_at", "expires_at", "created_at")
     list_select_related = ("user",)
     list_filter = (
@@ -182,4 +187,4 @@ class ApiKeyAdmin(OperatorAdmin):
         chosen = keys.filter(is_active=True).values_list("pk", flat=True)
         for key_id in chosen:
             services.revoke_api_key(key_id=key_id, by=operator(request))
-        self.message_user(request, f"{len(chosen)} keys revoked.", messages.SUCCESS)
+        self.message_user(request, f"{len(chosen)} key{pluralize(len(chosen))} revoked.", messages.SUCCESS)

@@ -9,6 +9,7 @@ from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.template.defaultfilters import pluralize
 from django.utils import timezone
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter, RadioFilter
@@ -19,11 +20,13 @@ from unfold.widgets import UnfoldAdminTextareaWidget
 
 from accounts import sessions, tokens
 from accounts.admin.base import HistoryAdmin, as_uuid, operator
-from accounts.admin.display import EMPTY, label
+from accounts.admin.display import EMPTY, label, link_to
 from accounts.exceptions import NotAuthenticated
-from accounts.models import BlacklistedToken, Session
+from accounts.models import BlacklistedToken, Session, User
 
 LIVE, ENDED, EXPIRED = "live", "ended", "expired"
+# Characters of a user agent that a list shows.
+AGENT_LENGTH = 36
 
 
 class StateFilter(RadioFilter):
@@ -49,23 +52,32 @@ class StateFilter(RadioFilter):
 @admin.register(Session)
 class SessionAdmin(HistoryAdmin):
     has_history = True
-    list_display = ("user", "where", "state", "ip", "last_seen_at", "created_at")
+    purpose = (
+        "Where users are signed in over the API, a device each. Whoever is signed in to this admin alone is not "
+        "listed: “Sign out everywhere” on a user's page ends that, too. API keys need no session."
+    )
+    list_display = ("user", "where", "state", "address", "last_seen_at", "created_at")
     list_select_related = ("user",)
     list_filter = (StateFilter, ("revoked_reason", ChoicesDropdownFilter), ("user", AutocompleteSelectFilter))
     list_filter_submit = True
     search_fields = ("user__email", "device", "ip")
-    search_help_text = "E-mail, device, IP, or the id of a session or user"
+    search_help_text = "E-mail, device, IP or id"
     ordering = ("-id",)
     actions = ("revoke_chosen",)
     actions_detail = ("revoke",)
     fieldsets = (
-        (None, {"fields": (("user", "state"), ("device", "ip"), "user_agent")}),
+        (None, {"fields": (("user", "state"), ("device", "address"), "user_agent")}),
         ("Record", {"fields": (("created_at", "last_seen_at"), ("expires_at", "revoked_at"), "row_id")}),
     )
 
     @display(description="device", header=True)
     def where(self, session: Session) -> list[str]:
-        return [session.device or EMPTY, session.user_agent[:60]]
+        agent = session.user_agent
+        return [session.device or EMPTY, agent if len(agent) <= AGENT_LENGTH else f"{agent[:AGENT_LENGTH]}…"]
+
+    @display(description="IP", ordering="ip", empty_value=EMPTY)
+    def address(self, session: Session) -> str | None:
+        return session.ip
 
     @display(description="state")
     def state(self, session: Session) -> SafeString:
@@ -104,14 +116,15 @@ class SessionAdmin(HistoryAdmin):
         live = list(others.filter(revoked_at=None).values_list("pk", flat=True))
         for session_id in live:
             sessions.revoke_session(session_id=session_id, by=operator(request))
-        self.message_user(request, f"{len(live)} sessions ended.", messages.SUCCESS)
+        self.message_user(request, f"{len(live)} session{pluralize(len(live))} ended.", messages.SUCCESS)
 
 
 class TokenDialog(BaseDialogForm):
     """A pasted token. Its signature is checked, so that nobody takes a wrong one for refused."""
 
     token = forms.CharField(
-        widget=UnfoldAdminTextareaWidget(attrs={"rows": 5, "autocomplete": "off"}), help_text="The whole access token."
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 5, "autocomplete": "off"}),
+        help_text="The whole access token, as it stands after “Bearer”. It is not kept, only its id is.",
     )
 
     def clean_token(self) -> tokens.TokenClaims:
@@ -123,22 +136,37 @@ class TokenDialog(BaseDialogForm):
 
 @admin.register(BlacklistedToken)
 class BlacklistedTokenAdmin(HistoryAdmin):
-    list_display = ("created_at", "shown_type", "owner", "reason", "jti", "expires_at")
+    purpose = (
+        "Tokens that are refused although their time is not over: the refresh tokens of ended sessions, and single "
+        "access tokens that were blacklisted here, such as one that turned up in a log."
+    )
+    list_display = ("created_at", "shown_type", "owner", "reason", "token_id", "expires_at")
     list_select_related = ("session__user",)
     list_filter = (("token_type", ChoicesDropdownFilter), ("reason", ChoicesDropdownFilter))
     search_fields = ("jti", "session__user__email")
-    search_help_text = "Token id (jti), owner's e-mail, or the id of a row"
+    search_help_text = "Token id (jti) or e-mail"
     ordering = ("-id",)
     actions_list = ("blacklist",)
-    fields = (("shown_type", "reason"), "session", "jti", ("created_at", "expires_at"), ("revoked_by", "row_id"))
+    fields = (
+        *(("shown_type", "reason"), ("owner", "session"), "token_id", ("created_at", "expires_at")),
+        ("blacklisted_by", "row_id"),
+    )
 
     @display(description="token", ordering="token_type")
     def shown_type(self, token: BlacklistedToken) -> SafeString:
         return label(token.get_token_type_display().lower(), "info")
 
     @display(description="owner")
-    def owner(self, token: BlacklistedToken) -> str:
-        return str(token.session.user)
+    def owner(self, token: BlacklistedToken) -> SafeString | str:
+        return link_to(token.session.user)
+
+    @display(description="token id (jti)", ordering="jti")
+    def token_id(self, token: BlacklistedToken) -> str:
+        return token.jti
+
+    @display(description="blacklisted by")
+    def blacklisted_by(self, token: BlacklistedToken) -> SafeString | str:
+        return link_to(User.objects.filter(pk=token.revoked_by).first() if token.revoked_by else None)
 
     def has_blacklist_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("accounts.add_blacklistedtoken")
@@ -149,7 +177,8 @@ class BlacklistedTokenAdmin(HistoryAdmin):
         permissions=["blacklist"],
         dialog={
             "title": "Blacklist an access token",
-            "description": "It is refused from the next request on. The session that it belongs to goes on.",
+            "description": "For one that leaked: it is refused from the next request on. Its session goes on with "
+            "other tokens; to end that as well, sign it out on its own page.",
             "form_class": TokenDialog,
             "form_submit_text": "Blacklist",
         },

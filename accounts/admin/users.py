@@ -8,7 +8,7 @@ from django.contrib import admin, messages
 from django.contrib.auth import update_session_auth_hash
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.models import Group
-from django.db.models import Model, QuerySet
+from django.db.models import Count, Model, QuerySet
 from django.forms import BaseModelFormSet, ModelForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import NoReverseMatch, reverse
@@ -33,6 +33,11 @@ RECORD = (
     *("metadata", ("created_at", "updated_at"), ("last_login", "password_changed_at"), "two_factor"),
     ("row_id", "stripe_customer_id"),
 )
+SIGN_IN_ACTIONS = {
+    "title": "Sign-in",
+    "icon": "passkey",
+    "items": ["change_password", *MailActions.mail_actions, "sign_out", "reset_two_factor"],
+}
 
 
 @admin.register(User)
@@ -40,6 +45,10 @@ class UserAdmin(MailActions, UserDataAdmin):
     """Users are never deleted here: their history hangs on them. Deactivating shuts them out at once."""
 
     form = UserForm
+    purpose = (
+        "Everybody who may call the API, and the staff of this admin. A user's own page changes plan, password, rights "
+        "and data, and leads to all that is theirs."
+    )
     list_display: tuple[str, ...] = ("person", "state", "rights", "created_at", "last_login")
     list_filter: tuple[Any, ...] = (
         ("is_active", BooleanRadioFilter),
@@ -53,9 +62,9 @@ class UserAdmin(MailActions, UserDataAdmin):
     ordering = ("-id",)
     actions = ("activate", "deactivate")
     actions_detail: tuple[Any, ...] = (
-        *("new_key", "change_password", "sign_out"),
-        *MailActions.mail_actions,
-        *("reset_two_factor", DATA_ACTIONS),
+        "new_key",
+        SIGN_IN_ACTIONS,
+        DATA_ACTIONS,
     )
     autocomplete_fields = ("groups",)
     readonly_fields: tuple[str, ...] = (
@@ -281,6 +290,21 @@ admin.site.unregister(Group)
 @admin.register(Group)
 class GroupAdmin(DjangoGroupAdmin, AuditedAdmin):  # type: ignore[misc]
     """What staff who are not superusers may do. A user's page says which groups they are in."""
+
+    purpose = (
+        "What staff who are not superusers may do here and over the API. Who is in a group is set on the user's page."
+    )
+    list_display = ("name", "members")
+    search_help_text = "Name"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Group]:
+        groups: QuerySet[Group] = super().get_queryset(request)
+        return groups.annotate(member_count=Count("user"))
+
+    @display(description="members", ordering="member_count")
+    def members(self, group: Group) -> SafeString:
+        count = group.member_count  # type: ignore[attr-defined]
+        return link_to_list(str(count), "accounts_user", groups__id__exact=group.pk)
 
     def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return bool(request.user.has_perm("auth.view_group"))

@@ -72,7 +72,7 @@ class Session(models.Model):
         ]
 
     def __str__(self) -> str:
-        return self.device or self.user_agent or f"session {self.pk}"
+        return self.device or self.user_agent[:60] or f"session {self.pk}"
 
 
 class BlacklistedToken(models.Model):

@@ -58,6 +58,8 @@ ACTIONS = {
     "accounts.user.export_data": OPERATORS,
     "accounts.user.merge_into": OPERATORS,
     "accounts.user.erase": OPERATORS,
+    "accounts.auditevent.export_csv": HELPERS,
+    "accounts.auditevent.export_json": HELPERS,
     "accounts.session.revoke": HELPERS,
     "accounts.session.revoke_chosen": HELPERS,
     "accounts.channelidentity.unlink": OPERATORS,

@@ -10,12 +10,13 @@ from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 from unfold.decorators import action, display
 
-from accounts.admin.display import EMPTY
 from accounts.admin.keys import ApiKeyAdmin
 from accounts.models import ApiKey
 from quotas.admin.display import bar
 from quotas.admin.forms import BudgetsDialog
 from quotas.budgets import current_budgets, set_key_budgets
+
+NO_BUDGETS = "No budgets: the key may use all that its owner may."
 
 admin.site.unregister(ApiKey)
 
@@ -34,7 +35,7 @@ class ApiKeyWithBudgetsAdmin(ApiKeyAdmin):
     def shown_budgets(self, key: ApiKey) -> SafeString | str:
         rows = current_budgets(key_id=key.pk)
         drawn = ((row, bar(used=row.current_usage, held=row.held, limit=row.base_limit, unit=row.unit)) for row in rows)
-        return format_html_join("", '<div class="mb-4"><p class="mb-2">{}</p>{}</div>', drawn) if rows else EMPTY
+        return format_html_join("", '<div class="mb-4"><p class="mb-2">{}</p>{}</div>', drawn) if rows else NO_BUDGETS
 
     def has_set_budgets_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return bool(request.user.has_perm("quotas.change_quota"))

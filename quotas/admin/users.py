@@ -11,6 +11,8 @@ from django.http import HttpRequest, HttpResponse
 from unfold.contrib.filters.admin import DropdownFilter
 from unfold.decorators import action, display
 
+from accounts.admin.data import is_gone
+from accounts.admin.display import EMPTY
 from accounts.admin.users import UserAdmin
 from accounts.models import User
 from quotas import services
@@ -51,9 +53,9 @@ class UserWithPlanAdmin(UserAdmin):
         users: QuerySet[User] = super().get_queryset(request)
         return users.annotate(live=live).annotate(plan_name=F("live__plan__name"))
 
-    @display(description="plan", ordering="plan_name", empty_value="none yet")
-    def plan(self, user: User) -> str | None:
-        return getattr(user, "plan_name", None)
+    @display(description="plan", ordering="plan_name")
+    def plan(self, user: User) -> str:
+        return getattr(user, "plan_name", None) or (EMPTY if is_gone(user) else "none yet")
 
     def save_model(self, request: HttpRequest, obj: User, form: ModelForm[User], change: bool) -> None:
         """A user who is made here has plan and quotas at once, so that an operator can go on to change them."""
