@@ -43,7 +43,7 @@ BUDGET = {
     "GET /api/v1/users/me/sessions": 1,
     "DELETE /api/v1/users/me/sessions/<pk>": 5,
     "GET /api/v1/users/me/channels": 1,
-    "POST /api/v1/users/me/channels": 2,
+    "POST /api/v1/users/me/channels": 3,
     "DELETE /api/v1/users/me/channels/<pk>": 4,
     "GET /api/v1/users/me/preferences": 2,
     "PATCH /api/v1/users/me/preferences": 5,
