@@ -21,6 +21,8 @@ from config import roles
 from config.celery import app as celery_app
 from config.embedded.paths import celery_url
 from inference.routes import forget_routes
+from quotas.exposures import forget_noted
+from quotas.flag_store import forget_flags
 
 seed = import_module("quotas.migrations.0002_seed_plans").seed
 
@@ -88,6 +90,8 @@ def _clean_start(settings: Any) -> None:
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     redis_client().flushdb()
     forget_routes()
+    forget_flags()
+    forget_noted()
 
 
 @pytest.fixture
