@@ -45,6 +45,7 @@ class FlagRuleInline(TabularInline):
     form = FlagRuleForm
     extra = 0
     max_num = MOST_ROWS
+    hide_title = True
     fields = ("user", "plan", "channel", "value")
     autocomplete_fields = ("user", "plan")
     verbose_name = "rule"
@@ -58,6 +59,7 @@ class FlagVariantInline(TabularInline):
     form = FlagVariantForm
     extra = 0
     max_num = MOST_ROWS
+    hide_title = True
     fields = ("name", "weight", "value")
     verbose_name = "variant"
     verbose_name_plural = "Variants: how those within the percentage are split, by weight"
