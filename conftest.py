@@ -17,6 +17,8 @@ from accounts.tests.factories import UserFactory
 from config.celery import app as celery_app
 from config.embedded.paths import celery_url
 from inference.routes import forget_routes
+from quotas.exposures import forget_noted
+from quotas.flag_store import forget_flags
 
 NO_CHROMIUM = "chromium is not installed (Debian: apt-get install chromium)"
 
@@ -111,6 +113,8 @@ def _clean_start(settings: Any) -> None:
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     redis_client().flushdb()
     forget_routes()
+    forget_flags()
+    forget_noted()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What becomes of a user's plan, quotas and holds."""
+"""What becomes of a user's plan, quotas, holds and rules of feature flags."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from django.utils import timezone
 from accounts.belongings import Belonging, Erase
 from accounts.exceptions import Conflict
 from quotas import services
-from quotas.models import PlanLimit, Quota, Reservation, Subscription
+from quotas.flag_store import drop_flags
+from quotas.models import FlagRule, PlanLimit, Quota, Reservation, Subscription
 
 Kind = tuple[str, str, str]
 
@@ -95,6 +96,15 @@ def _merge_quotas(source_id: UUID, target_id: UUID) -> None:
         services.provision(user_id=target_id)
 
 
+def _merge_flag_rules(source_id: UUID, target_id: UUID) -> None:
+    """Where both have a rule of a flag, the target's stays."""
+    theirs = FlagRule.objects.filter(user_id=source_id)
+    own = FlagRule.objects.filter(user_id=target_id)
+    theirs.filter(flag__in=own.values("flag")).delete()
+    if theirs.update(user_id=target_id):
+        drop_flags()
+
+
 def _take_terms(source_id: UUID, target_id: UUID) -> None:
     """Let the target's quotas follow the source's plan, or what was agreed with the source."""
     theirs = _shared(source_id)
@@ -141,6 +151,10 @@ def _end(subscription: Subscription) -> None:
 
 def _exported_subscription(row: dict[str, Any]) -> dict[str, Any]:
     return {"plan" if name == "plan__slug" else name: value for name, value in row.items()}
+
+
+def _exported_rule(row: dict[str, Any]) -> dict[str, Any]:
+    return {"flag" if name == "flag__key" else name: value for name, value in row.items()}
 
 
 def _erase_subscriptions(user_id: UUID) -> None:
@@ -190,5 +204,13 @@ BELONGINGS = [
         lock=_lock_quotas,
         merge=_merge_quotas,
         erase=Erase.KEEP,
+    ),
+    Belonging(
+        model=FlagRule,
+        section="feature_flags",
+        fields=("id", "flag__key", "value"),
+        row=_exported_rule,
+        merge=_merge_flag_rules,
+        erase=Erase.DELETE,
     ),
 ]

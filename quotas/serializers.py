@@ -4,6 +4,7 @@ from typing import Any
 
 from rest_framework import serializers
 
+from accounts.people import CHANNEL_TYPE
 from quotas.budgets import MOST_LIMIT, Budget
 from quotas.meters import Meter, Period, Resource, Unit
 from quotas.models import Plan, PlanLimit, Quota, Reservation, Subscription
@@ -148,3 +149,20 @@ class VerdictSerializer(serializers.Serializer[Any]):
     reason = serializers.CharField(allow_null=True)
     quotas = QuotaSerializer(many=True)
     budgets = BudgetSerializer(many=True, help_text="Those of the API key that asks.")
+
+
+class ChannelSerializer(serializers.Serializer[Any]):
+    channel = serializers.RegexField(
+        rf"^{CHANNEL_TYPE.pattern}\Z", required=False, help_text="Such as discord. The credential's own if not given."
+    )
+
+
+class FlagValueField(serializers.JSONField):
+    """True or false, a number or a text."""
+
+
+class FeaturesSerializer(serializers.Serializer[Any]):
+    features = serializers.DictField(child=FlagValueField(), help_text="What each flag gives to the caller, by key.")
+    variants = serializers.DictField(
+        child=serializers.CharField(), help_text="The variant, of those flags whose percentage the caller is within."
+    )

@@ -17,10 +17,13 @@ from accounts.scopes import Scope
 from accounts.views import caller_of, valid
 from quotas import services
 from quotas.budgets import own_key_budgets, set_key_budgets
-from quotas.models import Plan, Quota, Reservation, Subscription
+from quotas.flags import assignments
+from quotas.models import FeatureFlag, Plan, Quota, Reservation, Subscription
 from quotas.serializers import (
     AmountsSerializer,
     BudgetSerializer,
+    ChannelSerializer,
+    FeaturesSerializer,
     NewReservationSerializer,
     PlanSerializer,
     QuotaSerializer,
@@ -98,6 +101,31 @@ class KeyBudgetViewSet(viewsets.GenericViewSet[Quota]):
     def _answer(self, key_id: UUID) -> Response:
         found = own_key_budgets(key_id=key_id, user_id=caller_of(self.request).user_id)
         return Response(BudgetSerializer(found, many=True).data)
+
+
+class FeatureViewSet(viewsets.GenericViewSet[FeatureFlag]):
+    """What the feature flags give to the caller."""
+
+    scope = Scope.READ
+    serializer_class = FeaturesSerializer
+    queryset = FeatureFlag.objects.none()
+    pagination_class = None
+    filter_backends = ()
+
+    @extend_schema(
+        operation_id="features_retrieve", parameters=[ChannelSerializer], responses={200: FeaturesSerializer}
+    )
+    def list(self, request: Request) -> Response:
+        """All active flags. Who is shown a variant counts as exposed to it."""
+        query = ChannelSerializer(data=request.query_params)
+        query.is_valid(raise_exception=True)
+        found = assignments(caller_of(request), channel=query.validated_data.get("channel"))
+        return Response(
+            {
+                "features": {key: one.value for key, one in found.items()},
+                "variants": {key: one.variant for key, one in found.items() if one.variant},
+            }
+        )
 
 
 class QuotaViewSet(viewsets.GenericViewSet[Quota]):

@@ -20,8 +20,8 @@ from analytics.models import DailyStat
 from conversations.models import Conversation, Message
 from inference.models import Model, Provider, Request
 from prompts.models import SavedPrompt
-from quotas.models import Plan, Quota, Reservation, Subscription
-from quotas.tests.factories import PlanFactory, QuotaFactory, SubscriptionFactory
+from quotas.models import FeatureFlag, Plan, Quota, Reservation, Subscription
+from quotas.tests.factories import FlagFactory, PlanFactory, QuotaFactory, SubscriptionFactory
 from tests.admin import page
 
 number = count()
@@ -84,6 +84,7 @@ ROWS: dict[type[Row], Callable[[], Row]] = {
     Subscription: SubscriptionFactory,
     Quota: QuotaFactory,
     Reservation: reservation,
+    FeatureFlag: lambda: FlagFactory(percentage=50, variants={"a": 1, "b": 2}),
     Provider: provider,
     Model: model,
     Request: request,

@@ -69,6 +69,7 @@ MATRIX = """
     GET    /api/v1/plans                                    200    200    200    200    200    200    200
     GET    /api/v1/plans/<slug>                             200    200    200    200    200    200    200
     GET    /api/v1/users/me/quotas                          401    200    200    403    200    200    200
+    GET    /api/v1/features                                 401    200    200    403    200    200    200
     GET    /api/v1/users/me/subscription                    401    200    200    403    200    200    200
     GET    /api/v1/users/me/api-keys/<pk>/budgets           401    404    200    403    404    404    404
     PUT    /api/v1/users/me/api-keys/<pk>/budgets           401    404    200    403    404    404    404

@@ -79,9 +79,10 @@ BUDGET = {
     "GET /api/v1/users/me/usage": 1,
     "GET /api/v1/users/me/dashboard": 5,
 }
-# Pages; a person's whole data, read or erased; a password, which costs a thousand times more; and calls to models,
-# which test_road_budget.py pins.
+# Flags, which cost nothing while they are warm (quotas/tests/test_flag_store.py). Pages; a person's whole data, read or
+# erased; a password, which costs a thousand times more; and calls to models, which test_road_budget.py pins.
 ELSEWHERE = {
+    "GET /api/v1/features",
     *("DELETE /api/v1/users/me", "GET /api/v1/users/me/export"),
     *("GET /", "GET /admin", "GET /readyz", "GET /api/schema", "GET /api/docs"),
     *("GET /verify-email", "POST /verify-email", "GET /reset-password", "POST /reset-password"),

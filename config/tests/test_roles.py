@@ -40,6 +40,7 @@ PAGES = {
     "quotas.subscription": HELPERS,
     "quotas.quota": HELPERS,
     "quotas.reservation": HELPERS,
+    "quotas.featureflag": OPERATORS,
     "inference.provider": OPERATORS,
     "inference.model": OPERATORS,
     "inference.request": HELPERS,
@@ -72,13 +73,14 @@ ACTIONS = {
     "accounts.apikey.revoke": HELPERS,
     "accounts.apikey.revoke_chosen": HELPERS,
     "quotas.plan.make_default": OPERATORS,
+    "quotas.featureflag.who_gets_what": OPERATORS,
     "quotas.subscription.change_plan": OPERATORS,
     "quotas.quota.change_limit": OPERATORS,
     "quotas.quota.grant_extra": HELPERS,
     "quotas.quota.reset_usage": HELPERS,
 }
 
-ADD = {"accounts.user", "accounts.apikey", "quotas.plan", "inference.provider", "inference.model"}
+ADD = {"accounts.user", "accounts.apikey", "quotas.plan", "quotas.featureflag", "inference.provider", "inference.model"}
 
 MODELS = {model._meta.label_lower: model for model in admin.site._registry}
 each_role = pytest.mark.parametrize("role", sorted(ALL))

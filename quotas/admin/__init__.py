@@ -1,5 +1,6 @@
 """The operators' pages of this application; each module registers its own."""
 
+from quotas.admin.flags import FeatureFlagAdmin
 from quotas.admin.keys import ApiKeyWithBudgetsAdmin
 from quotas.admin.plans import PlanAdmin, SubscriptionAdmin
 from quotas.admin.quotas import QuotaAdmin, ReservationAdmin
@@ -7,6 +8,7 @@ from quotas.admin.users import UserWithPlanAdmin
 
 __all__ = [
     "ApiKeyWithBudgetsAdmin",
+    "FeatureFlagAdmin",
     "PlanAdmin",
     "QuotaAdmin",
     "ReservationAdmin",

@@ -47,6 +47,19 @@ def bar(*, used: int, held: int, limit: int, unit: str, warn_at: int = 80) -> Sa
     )
 
 
+def share_bar(part: int, whole: int) -> SafeString:
+    """How much of a whole one part is, as a bar with the numbers under it."""
+    percent = 100 * part / whole if whole else 0
+    text = f"{part:,} of {whole:,} ({percent:.1f} %)"
+    return format_html(
+        '<div class="usage-bar" data-level="calm" role="img" aria-label="{}">'
+        '<div class="usage-track"><i style="width:{}%"></i></div><span>{}</span></div>',
+        text,
+        round(percent, 2),
+        text,
+    )
+
+
 def amounts(values: Mapping[str, int] | None) -> str:
     """Amounts by meter, `{"llm.tokens": 120}`, in one line."""
     if not values:

@@ -3,7 +3,7 @@ from django.utils import timezone
 
 from accounts.tests.factories import UserFactory
 from quotas.meters import period_end
-from quotas.models import Plan, PlanLimit, Quota, Subscription
+from quotas.models import FeatureFlag, FlagRule, FlagVariant, Plan, PlanLimit, Quota, Subscription
 
 
 class QuotaFactory(factory.django.DjangoModelFactory):
@@ -41,3 +41,25 @@ class SubscriptionFactory(factory.django.DjangoModelFactory):
 
     user = factory.SubFactory(UserFactory)
     plan = factory.SubFactory(PlanFactory)
+
+
+class FlagFactory(factory.django.DjangoModelFactory):
+    """A flag with a known salt; variants as `variants={"a": 1}` by weight, each giving its own name."""
+
+    class Meta:
+        model = FeatureFlag
+        skip_postgeneration_save = True
+
+    key = factory.Sequence(lambda n: f"flag_{n}")
+    salt = "salt"
+
+    @factory.post_generation
+    def variants(flag, create, weights):  # noqa: N805
+        for name, weight in (weights or {}).items():
+            FlagVariant.objects.create(flag=flag, name=name, weight=weight, value=name)
+
+    @factory.post_generation
+    def rules(flag, create, rules):  # noqa: N805
+        """As `rules=[{"user": alice, "value": 1}]`."""
+        for rule in rules or ():
+            FlagRule.objects.create(flag=flag, **rule)
