@@ -72,6 +72,7 @@ def test_the_styles_of_an_error_page_carry_the_number_of_their_answer(api):
 
 
 @pytest.mark.browser
+@pytest.mark.drill
 def test_no_list_and_no_row_of_the_admin_asks_for_more(tab):
     for model, make in ROWS.items():
         row = make()
@@ -80,6 +81,7 @@ def test_no_list_and_no_row_of_the_admin_asks_for_more(tab):
 
 
 @pytest.mark.browser
+@pytest.mark.drill
 @pytest.mark.parametrize("model", [User, ApiKey, Plan, Model])
 def test_no_form_of_the_admin_asks_for_more(tab, model):
     tab.goto(page(model, "add"))
@@ -127,6 +129,7 @@ def test_the_pages_for_everybody_ask_for_no_more(visitor, complaints):
 
 
 @pytest.mark.browser
+@pytest.mark.drill
 @pytest.mark.parametrize("directive", ["script-src", "style-src"])
 def test_the_admin_needs_what_it_gets(tab, complaints, monkeypatch, directive):
     exception = {name: value for name, value in content_security.EXCEPTIONS["/admin/"].items() if name != directive}

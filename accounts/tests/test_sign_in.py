@@ -193,8 +193,8 @@ def test_the_limit_and_the_time_are_settings(alice, settings):
     assert wait_of() == 60
 
 
-def test_a_thousand_attempts_leave_little_behind(alice):
-    for _ in range(1000):
+def test_many_attempts_leave_little_behind(alice):
+    for _ in range(5 * LIMIT):
         with pytest.raises((NotAuthenticated, TooManyAttempts)):
             check(password="my other password")
 
