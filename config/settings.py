@@ -273,7 +273,7 @@ def redis_url() -> str:
 REDIS_URL = redis_url()
 REDIS_OPTIONS = {
     "CLIENT_CLASS": "django_redis.client.DefaultClient",
-    "CONNECTION_POOL_KWARGS": {"socket_timeout": 2, "socket_connect_timeout": 1},
+    "CONNECTION_POOL_KWARGS": {"socket_timeout": 5, "socket_connect_timeout": 2},
 }
 CACHES = {
     "default": {
