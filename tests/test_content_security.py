@@ -92,6 +92,7 @@ def test_no_form_of_the_admin_asks_for_more(tab, model):
 
 
 @pytest.mark.browser
+@pytest.mark.drill
 def test_what_moves_on_a_page_asks_for_no_more(tab, alice):
     DailyStat.objects.create(day=timezone.now().date(), request_type="llm", model="m", requests=3, errors=1)
     tab.goto("/admin/")
@@ -114,6 +115,7 @@ def test_what_moves_on_a_page_asks_for_no_more(tab, alice):
 
 
 @pytest.mark.browser
+@pytest.mark.drill
 def test_the_pages_for_everybody_ask_for_no_more(visitor, complaints):
     visitor.goto("/api/docs")
     visitor.click(".opblock >> nth=0")

@@ -66,6 +66,7 @@ def test_from_the_first_set_up_to_the_last_recovery_code(visitor, olga, settings
     assert RecoveryCode.objects.filter(used_at=None).count() == 9
 
 
+@pytest.mark.drill
 def test_by_choice_and_off_again(tab, olga):
     tab.click(".min-h-\\[64px\\]")
     tab.click("nav >> text=Two-factor sign-in")
