@@ -17,7 +17,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 from django_ratelimit.exceptions import Ratelimited
-from django_redis.exceptions import ConnectionInterrupted
+from redis import RedisError
 from rest_framework import exceptions as drf
 
 from accounts.exceptions import (
@@ -99,7 +99,7 @@ def failure_of(error: Exception) -> Failure | None:
         return Failure(status, type_, error.code, str(error), error.param, headers=_headers(error))
     if isinstance(error, drf.APIException):
         return _failure_of_drf(error)
-    if isinstance(error, ConnectionInterrupted):
+    if isinstance(error, RedisError):
         log.error("redis_unavailable", exc_info=error)
         return NO_SESSIONS
     if isinstance(error, OperationalError | InterfaceError):

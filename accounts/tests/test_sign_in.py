@@ -237,3 +237,11 @@ def test_the_admin_says_so_on_its_page(olga):
     assert "There were too many wrong attempts. Try again in 900 seconds." in answer.content.decode()
     assert client.get("/admin/").status_code == 302
     assert PASSWORD not in answer.content.decode()
+
+
+def test_without_redis_nobody_is_signed_in_to_the_admin_and_is_told_so(olga, redis_away):
+    client = Client(raise_request_exception=False)
+    answer = client.post("/admin/login/", {"username": olga.email, "password": PASSWORD})
+
+    assert answer.status_code == 503
+    assert answer["Content-Type"].startswith("text/html")
