@@ -48,6 +48,15 @@ def test_both_texts_are_good_until_the_overlap_ends(api, alice, committing):
     assert event.metadata == {"overlap_seconds": 50}
 
 
+def test_a_text_that_is_past_its_overlap_does_not_count_as_a_use(alice, committing):
+    old = api_key(alice)
+    with committing():
+        services.rotate_api_key(key_id=ApiKey.objects.get().pk, by=alice, overlap=timedelta(0))
+
+    assert not is_good(old)
+    assert ApiKey.objects.get().last_used_at is None
+
+
 def test_without_an_overlap_the_old_text_ends_at_once(api, alice, committing):
     old = api_key(alice)
     assert is_good(old)

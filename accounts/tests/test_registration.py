@@ -73,6 +73,7 @@ def test_a_weak_password_is_refused(api, password):
         ({"email": "carol@example.com"}, "password", "required"),
         ({"email": "carol", "password": PASSWORD}, "email", "invalid"),
         ({"email": "", "password": PASSWORD}, "email", "blank"),
+        ({"email": "\u0430lice@example.com", "password": PASSWORD}, "email", "invalid"),
         ({"email": None, "password": PASSWORD}, "email", "null"),
         ({"email": ["carol@example.com"], "password": PASSWORD}, "email", "invalid"),
         ({"email": "carol@example.com", "password": {"a": 1}}, "password", "invalid"),
@@ -127,3 +128,12 @@ def test_registration_works_while_redis_is_away(api, redis_away):
     answer = api().post(PATH, {"email": "carol@example.com", "password": PASSWORD})
 
     assert answer.status_code == 201
+
+
+@pytest.mark.parametrize("email", ["alice@ex\u0430mple.com", "alice@\u212aelvin.example.com"])
+def test_an_address_that_only_looks_like_another_is_refused(api, email):
+    answer = api().post(PATH, {"email": email, "password": PASSWORD})
+
+    assert answer.status_code == 400
+    assert (answer.json()["error"]["param"], answer.json()["error"]["code"]) == ("email", "invalid_email")
+    assert not User.objects.exists()

@@ -252,6 +252,7 @@ def test_a_hand_made_token_of_the_right_kind_works(api, session, settings):
         {"sid": None},
         {"token_type": "refresh"},
         {"exp": 1},
+        {"exp": 1e300},
         {"aud": "somebody else"},
         {"iss": "somebody else"},
     ],

@@ -148,3 +148,20 @@ def test_nobody_else_finds_them(api, bob, olga, path):
         assert put(api, who, path, [DAILY]).status_code == 404
     assert api().get(path).status_code == 401
     assert not Quota.objects.exclude(api_key=None).exists()
+
+
+def test_a_key_that_could_lift_its_own_budget_gets_none(api, alice):
+    raw = api_key(alice, scopes=["admin", "inference"])
+    path = f"/api/v1/users/me/api-keys/{ApiKey.objects.get().pk}/budgets"
+
+    for who in (alice, raw):
+        answer = put(api, who, path, [DAILY])
+        assert (answer.status_code, answer.json()["error"]["code"]) == (409, "key_manages_account")
+    assert not Quota.objects.exists()
+
+
+def test_a_key_with_a_budget_cannot_touch_it(api, alice, raw, path):
+    assert put(api, alice, path, [DAILY]).status_code == 200
+
+    assert put(api, raw, path, []).status_code == 403
+    assert Quota.objects.of_key(ApiKey.objects.get().pk).count() == 1
