@@ -8,7 +8,7 @@ import django.db.models.functions.text
 import django.db.models.lookups
 import django.utils.timezone
 import quotas.flag_values
-import quotas.models
+import quotas.models.flags
 from decimal import Decimal
 from django.conf import settings
 from django.db import migrations, models
@@ -34,8 +34,8 @@ class Migration(migrations.Migration):
                 ('is_active', models.BooleanField(default=True, help_text='Off: as if the flag were not there. Programs do what they did before it.')),
                 ('value', models.JSONField(default=bool, validators=[quotas.flag_values.check_value])),
                 ('percentage', models.DecimalField(decimal_places=2, default=Decimal('0'), help_text='How many of all users take part, 0 to 100, in steps of 0.01. A higher one only adds users.', max_digits=5, validators=[django.core.validators.MinValueValidator(0), django.core.validators.MaxValueValidator(100)])),
-                ('percentage_value', models.JSONField(default=quotas.models.on, validators=[quotas.flag_values.check_value])),
-                ('salt', models.CharField(default=quotas.models.new_salt, editable=False, max_length=32)),
+                ('percentage_value', models.JSONField(default=quotas.models.flags.on, validators=[quotas.flag_values.check_value])),
+                ('salt', models.CharField(default=quotas.models.flags.new_salt, editable=False, max_length=32)),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now, editable=False)),
                 ('updated_at', models.DateTimeField(auto_now=True)),
             ],

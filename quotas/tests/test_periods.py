@@ -9,6 +9,7 @@ from quotas import services
 from quotas.exceptions import QuotaExceeded
 from quotas.meters import Meter, Period, period_end
 from quotas.models import Quota
+from quotas.services import allowances
 from quotas.tasks import reset_quotas
 from quotas.tests.factories import QuotaFactory
 
@@ -154,7 +155,7 @@ def test_resetting_reaches_everybody_or_one(alice, bob):
 
 
 def test_resetting_goes_on_until_nothing_is_left(alice, monkeypatch):
-    monkeypatch.setattr(services, "BATCH", 2)
+    monkeypatch.setattr(allowances, "BATCH", 2)
     for period in LASTING:
         QuotaFactory(user=alice, period=period)
 

@@ -1,4 +1,4 @@
-"""Everything that writes plans, subscriptions, quotas and reservations."""
+"""Holding amounts on quotas, and ending the holds."""
 
 from __future__ import annotations
 
@@ -7,16 +7,11 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
-from django.db.models import F, Value
-from django.db.models.functions import Greatest
 from django.utils import timezone
 
-from accounts import audit
-from accounts.caller import Caller
 from accounts.exceptions import InvalidInput, NotAuthenticated
 from accounts.ids import uuid7
-from accounts.merging import current_id, hold_user
-from accounts.models import User
+from accounts.merging import current_id
 from quotas import ledger
 from quotas.budgets import current_budgets
 from quotas.exceptions import (
@@ -27,8 +22,9 @@ from quotas.exceptions import (
     ReservationNotHeld,
 )
 from quotas.ledger import Also, Amounts
-from quotas.meters import period_end
-from quotas.models import Plan, PlanLimit, Quota, Reservation, Subscription
+from quotas.models import Quota, Reservation
+from quotas.services.allowances import current_quotas, reset_due
+from quotas.services.plans import provision
 
 BATCH = 1000
 
@@ -48,9 +44,6 @@ class Verdict:
     quotas: list[Quota]
     budgets: list[Quota]
     refusal: QuotaExceeded | None
-
-
-# Holds -----------------------------------------------------------------------------------------------------------
 
 
 def reserve(
@@ -254,166 +247,3 @@ def _held_before(user_id: UUID, amounts: Amounts, idempotency_key: str) -> Hold 
     if found.amounts != {str(meter): amount for meter, amount in amounts.items()}:
         raise IdempotencyMismatch
     return Hold(found.id, found.expires_at)
-
-
-# Quotas ----------------------------------------------------------------------------------------------------------
-
-
-def current_quotas(*, user_id: UUID) -> list[Quota]:
-    """The user's own quotas as they stand now: the default ones made, and periods that are over begun anew."""
-    mine = Quota.objects.of_user(user_id)
-    quotas = list(mine.all())
-    if not quotas:
-        provision(user_id=user_id)
-        quotas = list(mine.all())
-    now = timezone.now()
-    if any(quota.is_due(now) for quota in quotas):
-        reset_due(user_id=user_id)
-        quotas = list(mine.all())
-    return quotas
-
-
-def current_subscription(*, user_id: UUID) -> Subscription | None:
-    """The user's subscription that has not ended, or an unsaved one to the default plan, without a period.
-
-    None only where there is no default plan.
-    """
-    found = Subscription.objects.live().filter(user_id=user_id).select_related("plan").first()
-    if found is not None:
-        return found
-    plan = Plan.objects.filter(is_default=True).first()
-    if plan is None:
-        return None
-    # Only what is saved must have a beginning.
-    return Subscription(user_id=user_id, plan=plan, current_period_start=None)  # type: ignore[misc]
-
-
-def provision(*, user_id: UUID) -> None:
-    """Make sure the user has a subscription (the default plan's, if none) and the quotas of its plan.
-
-    `NotAuthenticated` if the user is not active: who was merged into another, must get no rows any more.
-    """
-    with transaction.atomic():
-        hold_user(user_id)
-        live = Subscription.objects.live()
-        if not live.filter(user_id=user_id).exists():
-            plan = Plan.objects.filter(is_default=True).first()
-            if plan is None:
-                return
-            Subscription.objects.bulk_create([Subscription(user_id=user_id, plan=plan)], ignore_conflicts=True)
-        _add_missing_quotas(user_id, live.select_related("plan").get(user_id=user_id).plan)
-
-
-def change_plan(*, user_id: UUID, plan: Plan, by: Caller | User) -> None:
-    """Move a user to `plan` at once: usage stays, limits move, open grants stay until their period ends.
-
-    Of a resource that `plan` leaves out, nothing more is admitted. Of one that it measures in another way, the quotas
-    that it does not know are dropped: nothing limits what they measured any more.
-    """
-    with transaction.atomic():
-        provision(user_id=user_id)
-        subscription = Subscription.objects.live().select_for_update(no_key=True).get(user_id=user_id)
-        former = subscription.plan_id
-        subscription.plan = plan
-        subscription.save()
-        bases = {(limit.resource_type, limit.unit, limit.period): limit for limit in plan.limits.all()}
-        resources = {resource for resource, _unit, _period in bases}
-        for quota in Quota.objects.of_user(user_id).order_by("id").select_for_update(no_key=True):
-            limit = bases.get((quota.resource_type, quota.unit, quota.period))
-            if limit is None and quota.resource_type in resources:
-                quota.delete()
-                continue
-            quota.base_limit = limit.limit if limit else 0
-            quota.overage_allowed = limit.overage_allowed if limit else False
-            quota.soft_threshold = limit.soft_threshold if limit else quota.soft_threshold
-            quota.limit = max(quota.base_limit + quota.granted, quota.current_usage + quota.held)
-            quota.save()
-        _add_missing_quotas(user_id, plan)
-        audit.record("plan.changed", by=by, target=subscription, former=str(former), plan=plan.slug)
-
-
-def set_default_plan(*, plan: Plan, by: Caller | User) -> None:
-    """Let new users begin on `plan`. There is exactly one default, so the former one stops being it."""
-    with transaction.atomic():
-        # Locks all of them: two operators at once end with one default, and no error.
-        former = [row.slug for row in Plan.objects.select_for_update().order_by("id") if row.is_default]
-        Plan.objects.filter(is_default=True).exclude(pk=plan.pk).update(is_default=False, updated_at=timezone.now())
-        Plan.objects.filter(pk=plan.pk).update(is_default=True, updated_at=timezone.now())
-        audit.record("plan.made_default", by=by, target=plan, former=former)
-
-
-def set_limit(*, quota: Quota, limit: int, by: Caller | User, reason: str = "") -> None:
-    """Change what each period starts with, and the running period's limit, which cannot fall under what is used."""
-    _not_of_a_key(quota)
-    if limit < 0:
-        raise InvalidInput("A limit cannot be negative.", param="limit")
-    with transaction.atomic():
-        Quota.objects.filter(pk=quota.pk).update(
-            base_limit=limit,
-            limit=Greatest(Value(limit) + F("granted"), F("current_usage") + F("held")),
-            updated_at=timezone.now(),
-        )
-        audit.record("quota.limit_changed", by=by, target=quota, former=quota.base_limit, limit=limit, reason=reason)
-
-
-def reset_usage(*, quota: Quota, by: Caller | User, reason: str = "") -> None:
-    """Forget what was used in the running period; open grants and holds stay."""
-    _not_of_a_key(quota)
-    with transaction.atomic():
-        Quota.objects.filter(pk=quota.pk).update(
-            current_usage=0, limit=Greatest(F("base_limit") + F("granted"), F("held")), updated_at=timezone.now()
-        )
-        audit.record("quota.usage_reset", by=by, target=quota, former=quota.current_usage, reason=reason)
-
-
-def grant(*, quota: Quota, amount: int, by: Caller | User, reason: str = "") -> None:
-    """Add to the running period's limit; the next period starts with the base limit again."""
-    _not_of_a_key(quota)
-    if amount <= 0:
-        raise InvalidInput("A grant must be positive.", param="amount")
-    with transaction.atomic():
-        Quota.objects.filter(pk=quota.pk).update(
-            limit=F("limit") + amount, granted=F("granted") + amount, updated_at=timezone.now()
-        )
-        audit.record("quota.granted", by=by, target=quota, amount=amount, reason=reason)
-
-
-def reset_due(*, user_id: UUID | None = None, api_key_id: UUID | None = None, now: datetime | None = None) -> int:
-    """Begin a new period for the quotas whose period is over; how many there were.
-
-    They are those of one user, with the budgets of the user's keys, and those of one key; without both, everybody's.
-    """
-    now = now or timezone.now()
-    total = 0
-    while True:
-        done = ledger.reset(user_id=user_id, api_key_id=api_key_id, now=now, batch=BATCH)
-        total += done
-        if done < BATCH:
-            return total
-
-
-def _add_missing_quotas(user_id: UUID, plan: Plan) -> None:
-    now = timezone.now()
-    limits = PlanLimit.objects.filter(plan=plan)
-    Quota.objects.bulk_create(
-        [
-            Quota(
-                user_id=user_id,
-                resource_type=limit.resource_type,
-                unit=limit.unit,
-                period=limit.period,
-                base_limit=limit.limit,
-                limit=limit.limit,
-                soft_threshold=limit.soft_threshold,
-                overage_allowed=limit.overage_allowed,
-                reset_date=period_end(limit.period, now),
-            )
-            for limit in limits
-        ],
-        ignore_conflicts=True,
-    )
-
-
-def _not_of_a_key(quota: Quota) -> None:
-    if quota.api_key_id is not None:
-        raise InvalidInput("This is the budget of an API key. It is set with the key's other budgets.")

@@ -1,0 +1,121 @@
+"""Plans, and who is on which."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+from uuid import UUID
+
+from django.conf import settings
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.db.models import F, Q
+from django.utils import timezone
+
+from accounts.ids import uuid7
+from quotas.meters import Period, Resource, Unit
+
+
+class Plan(models.Model):
+    id: models.UUIDField[UUID, UUID] = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    slug = models.SlugField(max_length=50, unique=True)
+    name = models.CharField(max_length=100)
+    description = models.TextField(blank=True)
+    stripe_price_id = models.CharField(max_length=255, null=True, blank=True, unique=True)
+    rate_limits = models.JSONField(default=dict, blank=True)
+    features = models.JSONField(default=dict, blank=True)
+    is_active = models.BooleanField(default=True, help_text="Offered to users. Subscribers keep an inactive plan.")
+    is_default = models.BooleanField(default=False, help_text="New users get it. Exactly one plan is the default.")
+    position = models.PositiveSmallIntegerField(default=0, help_text="Order in lists, lowest first.")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering = ("position", "slug")
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["is_default"], condition=Q(is_default=True), name="plan_one_default"),
+            models.CheckConstraint(condition=~Q(slug=""), name="plan_slug_given"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class LimitFields(models.Model):
+    """What a plan's limit and a user's quota have in common."""
+
+    resource_type = models.CharField(max_length=20, choices=Resource.choices)
+    unit = models.CharField(max_length=20, choices=Unit.choices)
+    period = models.CharField(max_length=10, choices=Period.choices, default=Period.MONTH)
+    soft_threshold = models.PositiveSmallIntegerField(
+        default=80,
+        validators=[MinValueValidator(1), MaxValueValidator(100)],
+        help_text="Percent of the limit at which the user is warned.",
+    )
+    overage_allowed = models.BooleanField(default=False, help_text="Calls over the limit are let through and counted.")
+
+    class Meta:
+        abstract = True
+
+
+class PlanLimit(LimitFields):
+    id: models.UUIDField[UUID, UUID] = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    plan = models.ForeignKey(Plan, on_delete=models.CASCADE, related_name="limits")
+    limit = models.BigIntegerField(validators=[MinValueValidator(0)])
+
+    class Meta:
+        ordering = ("resource_type", "unit", "period")
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["plan", "resource_type", "unit", "period"], name="planlimit_unique"),
+            models.CheckConstraint(condition=Q(limit__gte=0), name="planlimit_not_negative"),
+            models.CheckConstraint(
+                condition=Q(soft_threshold__gte=1, soft_threshold__lte=100), name="planlimit_threshold_percent"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.limit} {self.resource_type}.{self.unit} a {self.period}"
+
+
+class SubscriptionQuerySet(models.QuerySet["Subscription"]):
+    def live(self) -> SubscriptionQuerySet:
+        return self.exclude(status=Subscription.Status.CANCELED)
+
+
+class Subscription(models.Model):
+    """Which plan a user is on. A user has at most one subscription that has not ended."""
+
+    class Status(models.TextChoices):
+        TRIALING = "trialing"
+        ACTIVE = "active"
+        PAST_DUE = "past_due"
+        CANCELED = "canceled"
+
+    id: models.UUIDField[UUID, UUID] = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="subscriptions")
+    plan = models.ForeignKey(Plan, on_delete=models.PROTECT, related_name="subscriptions")
+    stripe_subscription_id = models.CharField(max_length=255, null=True, blank=True, unique=True)
+    status = models.CharField(max_length=20, choices=Status.choices, default=Status.ACTIVE)
+    current_period_start = models.DateTimeField(default=timezone.now)
+    current_period_end = models.DateTimeField(null=True, blank=True)
+    canceled_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    objects = SubscriptionQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("-id",)
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["user"], condition=~Q(status="canceled"), name="subscription_one_live"),
+            models.CheckConstraint(
+                condition=Q(status__in=["trialing", "active", "past_due", "canceled"]),
+                name="subscription_status_known",
+            ),
+            models.CheckConstraint(
+                condition=Q(current_period_end=None) | Q(current_period_end__gt=F("current_period_start")),
+                name="subscription_period_forward",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user} on {self.plan} ({self.status})"
