@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import ParamSpec
 from uuid import UUID
@@ -59,6 +59,12 @@ def hold_user(user_id: UUID) -> None:
         found = cursor.fetchone()
     if found is None or not found[0]:
         raise NotAuthenticated("This account is not active.", code="account_inactive")
+
+
+def hold_users(user_ids: Sequence[UUID]) -> None:
+    """Keep users from being merged or erased until the transaction ends, those that are gone already left aside."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT FROM accounts_user WHERE id = ANY(%s) ORDER BY id FOR KEY SHARE", [list(user_ids)])
 
 
 def current_id(user_id: UUID) -> UUID:

@@ -307,6 +307,7 @@ CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {
     "sweep-reservations": {"task": "inference.tasks.sweep_reservations", "schedule": timedelta(seconds=30)},
     "reset-quotas": {"task": "quotas.tasks.reset_quotas", "schedule": timedelta(minutes=5)},
+    "apply-changed-limits": {"task": "quotas.tasks.apply_changed_limits", "schedule": timedelta(minutes=5)},
     "flush-exposures": {"task": "quotas.tasks.flush_exposures", "schedule": timedelta(minutes=5)},
     "rollup-usage": {"task": "analytics.tasks.rollup_usage", "schedule": crontab(minute="*/10")},
     "cleanup": {"task": "config.tasks.cleanup", "schedule": crontab(minute=17)},

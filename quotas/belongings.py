@@ -14,8 +14,13 @@ from accounts.exceptions import Conflict
 from quotas import services
 from quotas.flag_store import drop_flags
 from quotas.models import FlagRule, PlanLimit, Quota, Reservation, Subscription
+from quotas.pools import fit
+from quotas.services.plans import follow
 
 Kind = tuple[str, str, str]
+
+# What a plan, or an operator, says of a quota.
+TERMS = ("base_limit", "is_override", "overage_allowed", "soft_threshold", "anchored_at", "reset_date")
 
 OPEN = (Reservation.Status.HELD, Reservation.Status.EXPIRED)
 
@@ -62,7 +67,7 @@ def _merge_subscriptions(source_id: UUID, target_id: UUID) -> None:
         _take_terms(source_id, target_id)
     elif own and not _shared(target_id):
         # The target has never called. No rows are made for it that running calls of the source would have to find.
-        _follow_plan(source_id, own.plan_id)
+        _follow_plan(source_id, own)
     Subscription.objects.filter(user_id=source_id).update(user_id=target_id)
 
 
@@ -88,7 +93,10 @@ def _merge_quotas(source_id: UUID, target_id: UUID) -> None:
         quota, other = own[kind], theirs[kind]
         quota.current_usage += other.current_usage
         quota.held += other.held
+        quota.base_used += other.base_used
         quota.granted += other.granted
+        other.grants.update(quota=quota)
+        quota.grants_expire_at = min(filter(None, (quota.grants_expire_at, other.grants_expire_at)), default=None)
         _save(quota)
         other.delete()
     Quota.objects.filter(user_id=source_id).update(user_id=target_id)
@@ -110,26 +118,22 @@ def _take_terms(source_id: UUID, target_id: UUID) -> None:
     theirs = _shared(source_id)
     for kind, quota in _shared(target_id).items():
         if kind in theirs:
-            _set_terms(quota, theirs[kind].base_limit, theirs[kind])
+            for name in TERMS:
+                setattr(quota, name, getattr(theirs[kind], name))
+            _save(quota)
 
 
-def _follow_plan(user_id: UUID, plan_id: UUID) -> None:
+def _follow_plan(user_id: UUID, subscription: Subscription) -> None:
     quotas = _shared(user_id)
-    for limit in PlanLimit.objects.filter(plan_id=plan_id):
-        kind = (limit.resource_type, limit.unit, limit.period)
-        if kind in quotas:
-            _set_terms(quotas[kind], limit.limit, limit)
-
-
-def _set_terms(quota: Quota, base_limit: int, terms: Quota | PlanLimit) -> None:
-    quota.base_limit = base_limit
-    quota.overage_allowed, quota.soft_threshold = terms.overage_allowed, terms.soft_threshold
-    _save(quota)
+    for limit in PlanLimit.objects.filter(plan=subscription.plan_id):
+        quota = quotas.get((limit.resource_type, limit.unit, limit.period))
+        if quota is not None:
+            follow(quota, limit, subscription.anchored_at, timezone.now())
+            quota.save()
 
 
 def _save(quota: Quota) -> None:
-    """No limit under what is used and held: then nothing more is admitted until the reset."""
-    quota.limit = max(quota.base_limit + quota.granted, quota.current_usage + quota.held)
+    fit(quota)
     quota.save()
 
 

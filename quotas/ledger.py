@@ -7,6 +7,8 @@ The statements are written out because they are the promise: a hold is admitted 
 so N concurrent holds against a limit of L admit exactly L. A statement is its own transaction where the caller has not
 begun one.
 
+A limit that was lowered under what is used and held falls as holds are let go, down to what it was lowered to.
+
 Every column of the checks of a quota that an UPDATE writes or leaves alone is written from the locked row:
 PostgreSQL checks constraints on the version that the statement's snapshot saw before it follows the row to its latest
 one, and would refuse what fits for what is not true any more.
@@ -14,7 +16,7 @@ one, and would refuse what fits for what is not true any more.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -23,7 +25,8 @@ from uuid import UUID
 import orjson
 from django.db import connection
 
-from quotas.meters import Meter, Period, period_end
+from quotas.meters import Meter
+from quotas.models import Quota
 
 Amounts = Mapping[Meter, int]
 
@@ -38,9 +41,9 @@ WITH owner AS MATERIALIZED (
     SELECT * FROM unnest(%(resources)s::text[], %(units)s::text[], %(amounts)s::bigint[])
         AS w(resource_type, unit, amount)
 ), locked AS MATERIALIZED (
-    SELECT q.id, q.resource_type, q.unit, w.amount, q."limit", q.current_usage, q.held, q.reset_date,
-        q.overage_allowed, q.api_key_id IS NOT NULL AS of_key,
-        (q.reset_date IS NULL OR q.reset_date > %(now)s) AS is_current,
+    SELECT q.id, q.resource_type, q.unit, w.amount, q.base_limit, q.granted, q."limit", q.base_used, q.current_usage,
+        q.held, q.reset_date, q.overage_allowed, q.api_key_id IS NOT NULL AS of_key,
+        coalesce(LEAST(q.reset_date, q.grants_expire_at) > %(now)s, true) AS is_current,
         w.amount <= (CASE WHEN q.overage_allowed THEN 9223372036854775807 ELSE q."limit" END) - q.current_usage - q.held
             AS fits
     FROM quotas_quota q JOIN wanted w ON (q.resource_type, q.unit) = (w.resource_type, w.unit)
@@ -54,8 +57,8 @@ WITH owner AS MATERIALIZED (
     FROM locked
 ), raised AS (
     UPDATE quotas_quota q
-    SET held = l.held + l.amount, current_usage = l.current_usage, "limit" = l."limit",
-        overage_allowed = l.overage_allowed, updated_at = %(now)s
+    SET held = l.held + l.amount, current_usage = l.current_usage, base_used = l.base_used, "limit" = l."limit",
+        base_limit = l.base_limit, granted = l.granted, overage_allowed = l.overage_allowed, updated_at = %(now)s
     FROM locked l, verdict v WHERE v.admitted AND q.id = l.id
 ), reservation AS (
     INSERT INTO quotas_reservation
@@ -78,7 +81,7 @@ WITH /* also */reservation AS MATERIALIZED (
     SELECT * FROM unnest(%(resources)s::text[], %(units)s::text[], %(amounts)s::bigint[])
         AS u(resource_type, unit, amount)
 ), locked AS MATERIALIZED (
-    SELECT q.id, q."limit", q.current_usage, q.held - i.held AS held, q.overage_allowed, CASE
+    SELECT q.id, q.base_limit, q.granted, q.base_used, q.current_usage, q.held - i.held AS held, q.overage_allowed, CASE
         WHEN u.amount IS NULL THEN 0
         WHEN q.overage_allowed THEN LEAST(u.amount, 9223372036854775807 - q.current_usage - q.held + i.held)
         ELSE LEAST(u.amount, q."limit" - q.current_usage - q.held + i.held) END AS charge
@@ -87,8 +90,10 @@ WITH /* also */reservation AS MATERIALIZED (
     ORDER BY q.id FOR NO KEY UPDATE OF q
 ), lowered AS (
     UPDATE quotas_quota q
-    SET held = l.held, current_usage = l.current_usage + l.charge, "limit" = l."limit",
-        overage_allowed = l.overage_allowed, updated_at = %(now)s
+    SET held = l.held, current_usage = l.current_usage + l.charge, base_used = l.base_used,
+        "limit" = CASE WHEN l.overage_allowed THEN l.base_limit + l.granted
+            ELSE GREATEST(l.base_limit + l.granted, l.current_usage + l.charge + l.held) END,
+        base_limit = l.base_limit, granted = l.granted, overage_allowed = l.overage_allowed, updated_at = %(now)s
     FROM locked l WHERE q.id = l.id
 )
 UPDATE quotas_reservation r
@@ -105,7 +110,7 @@ WITH reservation AS MATERIALIZED (
     SELECT * FROM unnest(%(resources)s::text[], %(units)s::text[], %(amounts)s::bigint[])
         AS u(resource_type, unit, amount)
 ), locked AS MATERIALIZED (
-    SELECT q.id, q."limit", q.current_usage, q.held, q.overage_allowed, CASE
+    SELECT q.id, q.base_limit, q.granted, q.base_used, q.current_usage, q.held, q.overage_allowed, CASE
         WHEN q.overage_allowed THEN LEAST(u.amount, 9223372036854775807 - q.current_usage - q.held)
         ELSE LEAST(u.amount, q."limit" - q.current_usage - q.held) END AS charge
     FROM quotas_quota q JOIN used u ON (q.resource_type, q.unit) = (u.resource_type, u.unit)
@@ -113,8 +118,10 @@ WITH reservation AS MATERIALIZED (
     ORDER BY q.id FOR NO KEY UPDATE OF q
 ), raised AS (
     UPDATE quotas_quota q
-    SET held = l.held, current_usage = l.current_usage + l.charge, "limit" = l."limit",
-        overage_allowed = l.overage_allowed, updated_at = %(now)s
+    SET held = l.held, current_usage = l.current_usage + l.charge, base_used = l.base_used,
+        "limit" = CASE WHEN l.overage_allowed THEN l.base_limit + l.granted
+            ELSE GREATEST(l.base_limit + l.granted, l.current_usage + l.charge + l.held) END,
+        base_limit = l.base_limit, granted = l.granted, overage_allowed = l.overage_allowed, updated_at = %(now)s
     FROM locked l WHERE q.id = l.id
 )
 UPDATE quotas_reservation r
@@ -127,31 +134,41 @@ RELEASE = """
 WITH reservation AS MATERIALIZED (
     SELECT id, holds FROM quotas_reservation WHERE id = %(id)s AND status = 'held' FOR NO KEY UPDATE
 ), locked AS MATERIALIZED (
-    SELECT q.id, q."limit", q.current_usage, q.held - h.value::bigint AS held, q.overage_allowed
+    SELECT q.id, q.base_limit, q.granted, q.base_used, q.current_usage, q.held - h.value::bigint AS held,
+        q.overage_allowed
     FROM reservation, jsonb_each_text(holds) h, quotas_quota q WHERE q.id = h.key::uuid
     ORDER BY q.id FOR NO KEY UPDATE OF q
 ), lowered AS (
     UPDATE quotas_quota q
-    SET held = l.held, current_usage = l.current_usage, "limit" = l."limit",
-        overage_allowed = l.overage_allowed, updated_at = %(now)s
+    SET held = l.held, current_usage = l.current_usage, base_used = l.base_used,
+        "limit" = CASE WHEN l.overage_allowed THEN l.base_limit + l.granted
+            ELSE GREATEST(l.base_limit + l.granted, l.current_usage + l.held) END,
+        base_limit = l.base_limit, granted = l.granted, overage_allowed = l.overage_allowed, updated_at = %(now)s
     FROM locked l WHERE q.id = l.id
 )
 UPDATE quotas_reservation r SET status = %(status)s, settled_at = %(now)s, charged = '{}'::jsonb
 FROM reservation WHERE r.id = reservation.id
 """
 
-RESET = """
-WITH due AS MATERIALIZED (
-    SELECT id, period FROM quotas_quota
-    WHERE reset_date <= %(now)s AND (%(everybody)s OR user_id = %(user_id)s::uuid OR api_key_id = %(api_key_id)s::uuid)
-    ORDER BY id LIMIT %(batch)s FOR NO KEY UPDATE
-)
+WRITE = """
 UPDATE quotas_quota q
-SET current_usage = 0, granted = 0, "limit" = GREATEST(q.base_limit, q.held), reset_date = e.reset_date,
-    updated_at = %(now)s
-FROM due JOIN unnest(%(periods)s::text[], %(ends)s::timestamptz[]) AS e(period, reset_date) ON e.period = due.period
-WHERE q.id = due.id
+SET base_limit = w.base_limit, is_override = w.is_override, soft_threshold = w.soft_threshold,
+    overage_allowed = w.overage_allowed, "limit" = w."limit", granted = w.granted,
+    grants_expire_at = w.grants_expire_at, current_usage = w.current_usage, base_used = w.base_used,
+    reset_date = w.reset_date, anchored_at = w.anchored_at, updated_at = %s
+FROM unnest(
+    %s::uuid[], %s::bigint[], %s::bool[], %s::smallint[], %s::bool[], %s::bigint[], %s::bigint[], %s::timestamptz[],
+    %s::bigint[], %s::bigint[], %s::timestamptz[], %s::timestamptz[]
+) AS w(
+    id, base_limit, is_override, soft_threshold, overage_allowed, "limit", granted, grants_expire_at,
+    current_usage, base_used, reset_date, anchored_at
+)
+WHERE q.id = w.id
 """
+WRITTEN = (
+    *("id", "base_limit", "is_override", "soft_threshold", "overage_allowed", "limit", "granted", "grants_expire_at"),
+    *("current_usage", "base_used", "reset_date", "anchored_at"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,24 +249,11 @@ def release(*, id: UUID, status: str, now: datetime) -> bool:
     return _execute(RELEASE, {"id": id, "status": status, "now": now})
 
 
-def reset(*, user_id: UUID | None, api_key_id: UUID | None, now: datetime, batch: int) -> int:
-    """Begin a new period for at most `batch` quotas whose period is over; how many there were.
-
-    They are the user's, with the budgets of all of the user's keys, and those of the key; without both, everybody's.
-    """
-    ends = {period: end for period in Period.values if (end := period_end(period, now)) is not None}
-    values = {
-        "everybody": user_id is None and api_key_id is None,
-        "user_id": user_id,
-        "api_key_id": api_key_id,
-        "now": now,
-        "batch": batch,
-        "periods": list(ends),
-        "ends": list(ends.values()),
-    }
-    with connection.cursor() as cursor:
-        cursor.execute(RESET, values)
-        return int(cursor.rowcount)
+def write(quotas: Sequence[Quota], *, now: datetime) -> None:
+    """Save quotas that the caller has locked and changed, all but what is held on them, in one statement."""
+    if quotas:
+        with connection.cursor() as cursor:
+            cursor.execute(WRITE, [now, *([getattr(quota, name) for quota in quotas] for name in WRITTEN)])
 
 
 def _reserve_with(also: Also | None) -> str:

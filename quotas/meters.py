@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from calendar import monthrange
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from django.db import models
@@ -34,6 +35,13 @@ class Period(models.TextChoices):
     NONE = "none", "Never resets"
 
 
+class Cycle(models.TextChoices):
+    """What periods are counted from."""
+
+    CALENDAR = "calendar", "Calendar (UTC)"
+    ANNIVERSARY = "anniversary", "Anniversary of the subscription"
+
+
 class Meter(NamedTuple):
     """What an amount is an amount of. Its text form is `resource.unit`, as in `llm.tokens`."""
 
@@ -44,21 +52,37 @@ class Meter(NamedTuple):
         return f"{self.resource}.{self.unit}"
 
 
-def period_end(period: str, now: datetime) -> datetime | None:
-    """The first instant after the calendar period (UTC) that `now` is in; None for a period that never ends."""
-    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    match period:
-        case Period.MINUTE:
-            return now.replace(second=0, microsecond=0) + timedelta(minutes=1)
-        case Period.HOUR:
-            return now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
-        case Period.DAY:
-            return midnight + timedelta(days=1)
-        case Period.WEEK:
-            return midnight + timedelta(days=7 - now.weekday())
-        case Period.MONTH:
-            return (midnight.replace(day=1) + timedelta(days=32)).replace(day=1)
-        case Period.YEAR:
-            return midnight.replace(year=now.year + 1, month=1, day=1)
-        case _:
-            return None
+LENGTHS = {
+    Period.MINUTE: timedelta(minutes=1),
+    Period.HOUR: timedelta(hours=1),
+    Period.DAY: timedelta(days=1),
+    Period.WEEK: timedelta(days=7),
+}
+MONTHS = {Period.MONTH: 1, Period.YEAR: 12}
+# A minute, an hour, a day, a week (it was a Monday), a month and a year began then.
+CALENDAR = datetime(2001, 1, 1, tzinfo=UTC)
+
+
+def period_end(period: str, now: datetime, anchored_at: datetime | None = None) -> datetime | None:
+    """The first instant after the period that `now` is in; None for a period that never ends.
+
+    Calendar periods begin at the full minute, at midnight, on Mondays, on the first; anniversary periods as often as
+    that long ago something began, at `anchored_at`. All are counted in UTC, where no day is longer than another.
+    """
+    if period == Period.NONE:
+        return None
+    now = now.astimezone(UTC)
+    begin = (anchored_at or CALENDAR).astimezone(UTC)
+    if period in MONTHS:
+        step = MONTHS[Period(period)]
+        count = ((now.year - begin.year) * 12 + now.month - begin.month) // step
+        end = months_after(begin, count * step)
+        return end if end > now else months_after(begin, (count + 1) * step)
+    length = LENGTHS[Period(period)]
+    return begin + length * ((now - begin) // length + 1)
+
+
+def months_after(begin: datetime, months: int) -> datetime:
+    """So many months later on the same day of the month, or on its last if it has no such day."""
+    year, month = divmod(begin.year * 12 + begin.month - 1 + months, 12)
+    return begin.replace(year=year, month=month + 1, day=min(begin.day, monthrange(year, month + 1)[1]))

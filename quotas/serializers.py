@@ -5,9 +5,9 @@ from typing import Any
 from rest_framework import serializers
 
 from accounts.people import CHANNEL_TYPE
-from quotas.budgets import MOST_LIMIT, Budget
 from quotas.meters import Meter, Period, Resource, Unit
 from quotas.models import Plan, PlanLimit, Quota, Reservation, Subscription
+from quotas.services.budgets import MOST_LIMIT, Budget
 
 MOST = 2**53
 
@@ -36,7 +36,7 @@ class AmountsField(serializers.DictField):
 class PlanLimitSerializer(serializers.ModelSerializer[PlanLimit]):
     class Meta:
         model = PlanLimit
-        fields = ("resource_type", "unit", "period", "limit", "soft_threshold", "overage_allowed")
+        fields = ("resource_type", "unit", "period", "cycle", "limit", "soft_threshold", "overage_allowed")
 
 
 class PlanSerializer(serializers.ModelSerializer[Plan]):
@@ -57,6 +57,8 @@ class QuotaSerializer(serializers.ModelSerializer[Quota]):
             "resource_type",
             "unit",
             "period",
+            "base_limit",
+            "granted",
             "limit",
             "current_usage",
             "held",

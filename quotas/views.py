@@ -16,7 +16,6 @@ from accounts.ids import UUID_PATTERN
 from accounts.scopes import Scope
 from accounts.views import caller_of, valid
 from quotas import services
-from quotas.budgets import own_key_budgets, set_key_budgets
 from quotas.flags import assignments
 from quotas.models import FeatureFlag, Plan, Quota, Reservation, Subscription
 from quotas.serializers import (
@@ -32,6 +31,7 @@ from quotas.serializers import (
     UsageSerializer,
     VerdictSerializer,
 )
+from quotas.services.budgets import own_key_budgets, set_key_budgets
 
 
 class PlanViewSet(viewsets.ReadOnlyModelViewSet[Plan]):

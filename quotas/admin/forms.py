@@ -15,9 +15,9 @@ from unfold.widgets import (
 )
 
 from quotas.admin.display import bar
-from quotas.budgets import MOST_BUDGETS, MOST_LIMIT, Budget
 from quotas.meters import Meter, Period, Resource, Unit
 from quotas.models import Plan, Quota
+from quotas.services.budgets import MOST_BUDGETS, MOST_LIMIT, Budget
 
 # Far above any use, far below where sums of them would leave 64 bits.
 MOST = 10**15

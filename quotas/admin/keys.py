@@ -14,7 +14,7 @@ from accounts.admin.keys import ApiKeyAdmin
 from accounts.models import ApiKey
 from quotas.admin.display import bar
 from quotas.admin.forms import BudgetsDialog
-from quotas.budgets import current_budgets, set_key_budgets
+from quotas.services.budgets import current_budgets, set_key_budgets
 
 NO_BUDGETS = "No budgets: the key may use all that its owner may."
 

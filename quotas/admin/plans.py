@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.db.models import Count, Q, QuerySet
+from django.forms import BaseModelFormSet, ModelForm
 from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
 from unfold.admin import TabularInline
@@ -15,10 +16,12 @@ from unfold.forms import BaseDialogForm
 
 from accounts.admin.base import AuditedAdmin, OperatorAdmin
 from accounts.admin.display import EMPTY, label, link_to_list
+from accounts.tasks import enqueue
 from quotas import services
 from quotas.admin.display import amount
 from quotas.admin.forms import PlanDialog
 from quotas.models import Plan, PlanLimit, Subscription
+from quotas.tasks import apply_plan_limits
 
 STATUS_COLOURS: dict[str, str] = {
     Subscription.Status.ACTIVE: "success",
@@ -28,7 +31,7 @@ STATUS_COLOURS: dict[str, str] = {
 }
 CHANGE_PLAN = {
     "title": "Change plan",
-    "description": "At once: usage stays, limits move to the new plan's, open grants stay until their period ends.",
+    "description": "At once: limits move to the new plan's. Usage, grants and limits agreed with the user stay.",
     "form_class": PlanDialog,
     "form_submit_text": "Change plan",
 }
@@ -38,7 +41,7 @@ class PlanLimitInline(TabularInline):
     model = PlanLimit
     extra = 0
     hide_title = True
-    fields = ("resource_type", "unit", "period", "limit", "soft_threshold", "overage_allowed")
+    fields = ("resource_type", "unit", "period", "cycle", "limit", "soft_threshold", "overage_allowed")
 
 
 @admin.register(Plan)
@@ -49,15 +52,20 @@ class PlanAdmin(AuditedAdmin):
     ordering = ("position", "slug")
     inlines = (PlanLimitInline,)
     actions_detail = ("make_default",)
-    readonly_fields = ("is_default", "subscribers", "row_id", "created_at", "updated_at")
+    readonly_fields = ("is_default", "subscribers", "reach", "row_id", "created_at", "updated_at")
     prepopulated_fields: ClassVar = {"slug": ("name",)}
     add_fieldsets = ((None, {"fields": ("name", "slug", "description", "is_active", "position")}),)
     fieldsets = (
         (
             None,
             {
-                "fields": (("name", "slug"), "description", ("is_active", "position"), ("is_default", "subscribers")),
-                "description": "Changed limits are for users who get the plan from now on, or get it anew.",
+                "fields": (
+                    ("name", "slug"),
+                    "description",
+                    ("is_active", "position"),
+                    ("is_default", "subscribers", "reach"),
+                ),
+                "description": "Changed limits reach all subscribers within moments; what they have used stays.",
             },
         ),
         ("Billing and features", {"fields": ("stripe_price_id", "rate_limits", "features"), "classes": ("collapse",)}),
@@ -84,6 +92,18 @@ class PlanAdmin(AuditedAdmin):
     def subscribers(self, plan: Plan) -> str:
         live = getattr(plan, "live", 0)
         return link_to_list(f"{live:,}", "quotas_subscription", plan__id__exact=plan.pk) if live else "0"
+
+    @display(description="limits reach")
+    def reach(self, plan: Plan) -> SafeString:
+        return label("subscribers are being moved", "warning") if plan.limits_changed_at else label("all subscribers")
+
+    def save_related(
+        self, request: HttpRequest, form: ModelForm[Plan], formsets: list[BaseModelFormSet[Any, Any]], change: bool
+    ) -> None:
+        super().save_related(request, form, formsets, change)
+        if change and any(formset.has_changed() for formset in formsets):
+            services.plan_limits_changed(plan=form.instance)
+            enqueue(apply_plan_limits, str(form.instance.pk))
 
     def has_delete_permission(self, request: HttpRequest, obj: Plan | None = None) -> bool:
         """Only a plan that nobody is or was on; others are taken off the offer by making them inactive."""

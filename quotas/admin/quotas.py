@@ -51,7 +51,7 @@ class StateFilter(DropdownFilter):
             case "held":
                 return queryset.filter(held__gt=0)
             case "granted":
-                return queryset.filter(limit__gt=F("base_limit"))
+                return queryset.filter(granted__gt=0)
             case _:
                 return queryset
 

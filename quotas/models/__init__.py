@@ -2,13 +2,14 @@
 
 from quotas.models.flags import FeatureFlag, FlagExposure, FlagRule, FlagVariant
 from quotas.models.plans import LimitFields, Plan, PlanLimit, Subscription
-from quotas.models.quotas import Quota, Reservation
+from quotas.models.quotas import Grant, Quota, Reservation
 
 __all__ = [
     "FeatureFlag",
     "FlagExposure",
     "FlagRule",
     "FlagVariant",
+    "Grant",
     "LimitFields",
     "Plan",
     "PlanLimit",

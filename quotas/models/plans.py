@@ -12,7 +12,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from accounts.ids import uuid7
-from quotas.meters import Period, Resource, Unit
+from quotas.meters import Cycle, Period, Resource, Unit
 
 
 class Plan(models.Model):
@@ -25,6 +25,9 @@ class Plan(models.Model):
     features = models.JSONField(default=dict, blank=True)
     is_active = models.BooleanField(default=True, help_text="Offered to users. Subscribers keep an inactive plan.")
     is_default = models.BooleanField(default=False, help_text="New users get it. Exactly one plan is the default.")
+    limits_changed_at = models.DateTimeField(
+        null=True, editable=False, help_text="Set until every subscriber's quotas follow the changed limits."
+    )
     position = models.PositiveSmallIntegerField(default=0, help_text="Order in lists, lowest first.")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     updated_at = models.DateTimeField(auto_now=True)
@@ -57,10 +60,14 @@ class LimitFields(models.Model):
         abstract = True
 
 
+CYCLE_HELP = "Calendar periods begin at midnight (UTC), on Mondays, on the first; others with the subscription."
+
+
 class PlanLimit(LimitFields):
     id: models.UUIDField[UUID, UUID] = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     plan = models.ForeignKey(Plan, on_delete=models.CASCADE, related_name="limits")
     limit = models.BigIntegerField(validators=[MinValueValidator(0)])
+    cycle = models.CharField(max_length=20, choices=Cycle.choices, default=Cycle.CALENDAR, help_text=CYCLE_HELP)
 
     class Meta:
         ordering = ("resource_type", "unit", "period")
@@ -70,6 +77,7 @@ class PlanLimit(LimitFields):
             models.CheckConstraint(
                 condition=Q(soft_threshold__gte=1, soft_threshold__lte=100), name="planlimit_threshold_percent"
             ),
+            models.CheckConstraint(condition=Q(cycle__in=Cycle.values), name="planlimit_cycle_known"),
         ]
 
     def __str__(self) -> str:
@@ -95,6 +103,9 @@ class Subscription(models.Model):
     plan = models.ForeignKey(Plan, on_delete=models.PROTECT, related_name="subscriptions")
     stripe_subscription_id = models.CharField(max_length=255, null=True, blank=True, unique=True)
     status = models.CharField(max_length=20, choices=Status.choices, default=Status.ACTIVE)
+    anchored_at = models.DateTimeField(
+        default=timezone.now, help_text="What the periods of quotas are counted from, where they go by anniversaries."
+    )
     current_period_start = models.DateTimeField(default=timezone.now)
     current_period_end = models.DateTimeField(null=True, blank=True)
     canceled_at = models.DateTimeField(null=True, blank=True)

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.core.validators import MinValueValidator
 from django.db import models
 from django.db.models import F, Q
+from django.db.models.functions import Greatest
 from django.utils import timezone
 
 from accounts.ids import uuid7
@@ -19,8 +20,9 @@ from quotas.models.plans import LimitFields
 
 
 class QuotaQuerySet(models.QuerySet["Quota"]):
-    def due_for_reset(self, now: datetime) -> QuotaQuerySet:
-        return self.filter(reset_date__lte=now)
+    def due(self, now: datetime) -> QuotaQuerySet:
+        """Those whose period is over, or one of whose grants has expired."""
+        return self.filter(Q(reset_date__lte=now) | Q(grants_expire_at__lte=now))
 
     def of_user(self, user_id: UUID) -> QuotaQuerySet:
         """The user's own quotas, without the budgets of the user's keys."""
@@ -36,9 +38,12 @@ class Quota(LimitFields):
     A budget counts what its key uses, for whomever the key calls. It only bounds: what the user has no quota for, it
     does not let in. Its `user` is the key's owner.
 
-    `limit` is what counts until `reset_date`: `base_limit`, which each period starts with, plus what was `granted` in
-    this one; or, where that was lowered under what is used and held already, just that, so nothing more is admitted.
-    The database holds `current_usage + held <= limit`.
+    Usage is drawn from pools: what each period begins with, `base_limit`, and grants; the first to expire is spent
+    first. `base_used` is what was drawn from the former, and `granted` what grants have given to this period (spent) or
+    still can, when pools were last looked at (`quotas.pools`).
+
+    `limit` is what counts now: `base_limit` plus `granted`; or, where that was lowered under what is used and held
+    already, just that, so nothing more is admitted. The database holds `current_usage + held <= limit`.
     """
 
     id: models.UUIDField[UUID, UUID] = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -54,11 +59,21 @@ class Quota(LimitFields):
         help_text="Whose budget this is. Empty: the user's own quota.",
     )
     base_limit = models.BigIntegerField(validators=[MinValueValidator(0)], help_text="What each period starts with.")
-    limit = models.BigIntegerField(validators=[MinValueValidator(0)], help_text="What counts until the next reset.")
-    granted = models.BigIntegerField(default=0, editable=False, help_text="Part of the limit; gone at the next reset.")
+    is_override = models.BooleanField(
+        default=False, editable=False, help_text="Agreed with this user; plans do not change it."
+    )
+    limit = models.BigIntegerField(validators=[MinValueValidator(0)], help_text="What counts now, with grants.")
+    granted = models.BigIntegerField(default=0, editable=False, help_text="Part of the limit that grants give.")
+    grants_expire_at = models.DateTimeField(
+        null=True, editable=False, help_text="When the first of the open grants expires."
+    )
     current_usage = models.BigIntegerField(default=0, editable=False)
+    base_used = models.BigIntegerField(default=0, editable=False)
     held = models.BigIntegerField(default=0, editable=False, help_text="Reserved by calls that are still running.")
     reset_date = models.DateTimeField(null=True, blank=True, editable=False)
+    anchored_at = models.DateTimeField(
+        null=True, editable=False, help_text="What its periods are counted from. Empty: they are those of the calendar."
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     updated_at = models.DateTimeField(auto_now=True)
 
@@ -81,6 +96,17 @@ class Quota(LimitFields):
                 name="quota_not_overspent",
             ),
             models.CheckConstraint(
+                condition=Q(overage_allowed=True, limit=F("base_limit") + F("granted"))
+                | Q(
+                    overage_allowed=False,
+                    limit=Greatest(F("base_limit") + F("granted"), F("current_usage") + F("held")),
+                ),
+                name="quota_total_adds_up",
+            ),
+            models.CheckConstraint(
+                condition=Q(base_used__gte=0, base_used__lte=F("current_usage")), name="quota_base_used_is_used"
+            ),
+            models.CheckConstraint(
                 condition=Q(period="none", reset_date=None) | (~Q(period="none") & Q(reset_date__isnull=False)),
                 name="quota_reset_as_period_says",
             ),
@@ -94,6 +120,9 @@ class Quota(LimitFields):
         ]
         indexes: ClassVar = [
             models.Index(fields=["reset_date"], name="quota_reset_date"),
+            models.Index(
+                fields=["grants_expire_at"], condition=Q(grants_expire_at__isnull=False), name="quota_grants_expire"
+            ),
             models.Index(fields=["api_key"], condition=Q(api_key__isnull=False), name="quota_api_key"),
         ]
 
@@ -109,8 +138,48 @@ class Quota(LimitFields):
         return max(0, self.limit - self.current_usage - self.held)
 
     def is_due(self, now: datetime) -> bool:
-        """Whether its period is over, so that what it says is of the past."""
-        return self.reset_date is not None and self.reset_date <= now
+        """Whether its period is over or a grant has expired, so that what it says is of the past."""
+        return any(at is not None and at <= now for at in (self.reset_date, self.grants_expire_at))
+
+
+class GrantQuerySet(models.QuerySet["Grant"]):
+    def open(self) -> GrantQuerySet:
+        return self.filter(closed_at=None)
+
+
+class Grant(models.Model):
+    """Something on top of a quota, once: until it is spent, or expires. How much is spent, `quotas.pools` writes."""
+
+    id: models.UUIDField[UUID, UUID] = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    quota = models.ForeignKey(Quota, on_delete=models.CASCADE, related_name="grants")
+    amount = models.BigIntegerField(validators=[MinValueValidator(1)])
+    spent = models.BigIntegerField(default=0)
+    expires_at = models.DateTimeField(null=True, blank=True, help_text="Empty: it stays until it is spent.")
+    reason = models.CharField(max_length=500, blank=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    closed_at = models.DateTimeField(null=True, editable=False, help_text="When it was found spent or expired.")
+
+    objects = GrantQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("-id",)
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(amount__gt=0), name="grant_amount_positive"),
+            models.CheckConstraint(condition=Q(spent__gte=0, spent__lte=F("amount")), name="grant_not_overspent"),
+            models.CheckConstraint(
+                condition=Q(expires_at=None) | Q(expires_at__gt=F("created_at")), name="grant_expires_later"
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["quota"], condition=Q(closed_at=None), name="grant_open"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.amount} for {self.quota_id}"
+
+    @property
+    def remaining(self) -> int:
+        return self.amount - self.spent
 
 
 class ReservationQuerySet(models.QuerySet["Reservation"]):

@@ -1,6 +1,14 @@
 """Everything that writes plans, subscriptions, quotas and reservations."""
 
-from quotas.services.allowances import current_quotas, grant, reset_due, reset_usage, set_limit
+from quotas.services.allowances import (
+    add_quota,
+    clear_override,
+    current_quotas,
+    grant,
+    reset_usage,
+    revoke_grant,
+    set_limit,
+)
 from quotas.services.holds import (
     Hold,
     Verdict,
@@ -13,24 +21,37 @@ from quotas.services.holds import (
     settle,
     sweep_expired,
 )
-from quotas.services.plans import change_plan, current_subscription, provision, set_default_plan
+from quotas.services.periods import reset_due
+from quotas.services.plans import (
+    apply_plan_limits,
+    change_plan,
+    current_subscription,
+    plan_limits_changed,
+    provision,
+    set_default_plan,
+)
 
 __all__ = [
     "Hold",
     "Verdict",
+    "add_quota",
+    "apply_plan_limits",
     "change_plan",
     "check",
+    "clear_override",
     "confirm",
     "consume",
     "current_quotas",
     "current_subscription",
     "grant",
     "own_reservation",
+    "plan_limits_changed",
     "provision",
     "release",
     "reserve",
     "reset_due",
     "reset_usage",
+    "revoke_grant",
     "set_default_plan",
     "set_limit",
     "settle",

@@ -13,7 +13,6 @@ from accounts.exceptions import InvalidInput, NotAuthenticated
 from accounts.ids import uuid7
 from accounts.merging import current_id
 from quotas import ledger
-from quotas.budgets import current_budgets
 from quotas.exceptions import (
     IdempotencyMismatch,
     KeyBudgetExceeded,
@@ -23,7 +22,9 @@ from quotas.exceptions import (
 )
 from quotas.ledger import Also, Amounts
 from quotas.models import Quota, Reservation
-from quotas.services.allowances import current_quotas, reset_due
+from quotas.services.allowances import current_quotas
+from quotas.services.budgets import current_budgets
+from quotas.services.periods import reset_due
 from quotas.services.plans import provision
 
 BATCH = 1000

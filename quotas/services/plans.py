@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from uuid import UUID
 
 from django.db import transaction
@@ -9,10 +11,14 @@ from django.utils import timezone
 
 from accounts import audit
 from accounts.caller import Caller
-from accounts.merging import hold_user
+from accounts.merging import hold_user, hold_users
 from accounts.models import User
-from quotas.meters import period_end
-from quotas.models import Plan, PlanLimit, Quota, Subscription
+from quotas.meters import Cycle, Period, period_end
+from quotas.models import LimitFields, Plan, PlanLimit, Quota, Subscription
+from quotas.pools import fit
+from quotas.services.periods import roll_all, save
+
+SUBSCRIBERS = 500
 
 
 def current_subscription(*, user_id: UUID) -> Subscription | None:
@@ -43,14 +49,15 @@ def provision(*, user_id: UUID) -> None:
             if plan is None:
                 return
             Subscription.objects.bulk_create([Subscription(user_id=user_id, plan=plan)], ignore_conflicts=True)
-        _add_missing_quotas(user_id, live.select_related("plan").get(user_id=user_id).plan)
+        subscription = live.select_related("plan").get(user_id=user_id)
+        _add_missing_quotas({user_id: subscription.anchored_at}, subscription.plan, timezone.now())
 
 
 def change_plan(*, user_id: UUID, plan: Plan, by: Caller | User) -> None:
-    """Move a user to `plan` at once: usage stays, limits move, open grants stay until their period ends.
+    """Move a user to `plan` at once: usage stays, limits move, open grants and limits agreed with the user stay.
 
     Of a resource that `plan` leaves out, nothing more is admitted. Of one that it measures in another way, the quotas
-    that it does not know are dropped: nothing limits what they measured any more.
+    that it does not know are dropped, with their grants: nothing limits what they measured any more.
     """
     with transaction.atomic():
         provision(user_id=user_id)
@@ -64,19 +71,32 @@ def change_plan(*, user_id: UUID, plan: Plan, by: Caller | User) -> None:
 
 def move_quotas(*, user_id: UUID, plan: Plan) -> None:
     """Give a user the limits of `plan`, in the caller's transaction; what is used, held and granted stays."""
-    bases = {(limit.resource_type, limit.unit, limit.period): limit for limit in plan.limits.all()}
-    resources = {resource for resource, _unit, _period in bases}
-    for quota in Quota.objects.of_user(user_id).order_by("id").select_for_update(no_key=True):
-        limit = bases.get((quota.resource_type, quota.unit, quota.period))
-        if limit is None and quota.resource_type in resources:
-            quota.delete()
-            continue
-        quota.base_limit = limit.limit if limit else 0
-        quota.overage_allowed = limit.overage_allowed if limit else False
-        quota.soft_threshold = limit.soft_threshold if limit else quota.soft_threshold
-        quota.limit = max(quota.base_limit + quota.granted, quota.current_usage + quota.held)
-        quota.save()
-    _add_missing_quotas(user_id, plan)
+    _move([user_id], plan, timezone.now())
+
+
+def plan_limits_changed(*, plan: Plan) -> None:
+    """Note that the quotas of the plan's subscribers are to follow; `apply_plan_limits` sees to it."""
+    Plan.objects.filter(pk=plan.pk).update(limits_changed_at=timezone.now())
+
+
+def apply_plan_limits(*, plan_id: UUID) -> int:
+    """Let the quotas of all who are on a plan follow its changed limits; how many users there were.
+
+    May be run at any time and as often as one likes. What is changed while it runs is seen to by the next run.
+    """
+    plan = Plan.objects.filter(pk=plan_id).first()
+    if plan is None:
+        return 0
+    total = 0
+    for batch in _subscribers(plan):
+        with transaction.atomic():
+            hold_users(batch)
+            live = Subscription.objects.live().filter(plan=plan, user__in=batch)
+            users = [one.user_id for one in live.order_by("user_id").select_for_update(no_key=True)]
+            _move(users, plan, timezone.now())
+        total += len(users)
+    Plan.objects.filter(pk=plan.pk, limits_changed_at=plan.limits_changed_at).update(limits_changed_at=None)
+    return total
 
 
 def set_default_plan(*, plan: Plan, by: Caller | User) -> None:
@@ -89,9 +109,59 @@ def set_default_plan(*, plan: Plan, by: Caller | User) -> None:
         audit.record("plan.made_default", by=by, target=plan, former=former)
 
 
-def _add_missing_quotas(user_id: UUID, plan: Plan) -> None:
-    now = timezone.now()
-    limits = PlanLimit.objects.filter(plan=plan)
+def _subscribers(plan: Plan) -> Iterator[list[UUID]]:
+    """All who are on a plan, in the order of their ids, in batches."""
+    users = Subscription.objects.live().filter(plan=plan).order_by("user_id").values_list("user_id", flat=True)
+    batch = list(users[:SUBSCRIBERS])
+    while batch:
+        yield batch
+        batch = list(users.filter(user_id__gt=batch[-1])[:SUBSCRIBERS])
+
+
+def _move(user_ids: Sequence[UUID], plan: Plan, now: datetime) -> None:
+    limits = {_kind(limit): limit for limit in plan.limits.all()}
+    resources = {limit.resource_type for limit in limits.values()}
+    anchors = dict(Subscription.objects.live().filter(user__in=user_ids).values_list("user_id", "anchored_at"))
+    quotas = list(Quota.objects.filter(user__in=user_ids, api_key=None).order_by("id").select_for_update(no_key=True))
+    grants = roll_all(quotas, now)
+    dropped = []
+    for quota in (quota for quota in quotas if not quota.is_override):
+        limit = limits.get(_kind(quota))
+        if limit is None and quota.resource_type in resources:
+            dropped.append(quota.pk)
+        else:
+            follow(quota, limit, anchors.get(quota.user_id), now)
+    save(quotas, grants, now)
+    Quota.objects.filter(pk__in=dropped).delete()
+    _add_missing_quotas(anchors, plan, now)
+
+
+def follow(quota: Quota, limit: PlanLimit | None, anchored_at: datetime | None, now: datetime) -> None:
+    """Let a locked quota have the terms of a plan's limit; without one, nothing more is admitted."""
+    quota.is_override = False
+    quota.base_limit = limit.limit if limit else 0
+    quota.overage_allowed = limit.overage_allowed if limit else False
+    if limit is not None:
+        quota.soft_threshold = limit.soft_threshold
+        anchor = anchor_of(limit, anchored_at)
+        if anchor != quota.anchored_at:
+            quota.anchored_at, quota.reset_date = anchor, period_end(quota.period, now, anchor)
+    fit(quota)
+
+
+def anchor_of(limit: PlanLimit, anchored_at: datetime | None) -> datetime | None:
+    """What the periods of a limit are counted from, for a subscription that began then; None: the calendar's."""
+    is_anchored = limit.cycle == Cycle.ANNIVERSARY and limit.period != Period.NONE
+    return anchored_at if is_anchored else None
+
+
+def _kind(row: LimitFields) -> tuple[str, str, str]:
+    return row.resource_type, row.unit, row.period
+
+
+def _add_missing_quotas(anchors: Mapping[UUID, datetime], plan: Plan, now: datetime) -> None:
+    """What users, by whom their subscription's anchor is given, lack of the plan's quotas."""
+    limits = list(PlanLimit.objects.filter(plan=plan))
     Quota.objects.bulk_create(
         [
             Quota(
@@ -103,8 +173,10 @@ def _add_missing_quotas(user_id: UUID, plan: Plan) -> None:
                 limit=limit.limit,
                 soft_threshold=limit.soft_threshold,
                 overage_allowed=limit.overage_allowed,
-                reset_date=period_end(limit.period, now),
+                anchored_at=(anchor := anchor_of(limit, anchored_at)),
+                reset_date=period_end(limit.period, now, anchor),
             )
+            for user_id, anchored_at in anchors.items()
             for limit in limits
         ],
         ignore_conflicts=True,

@@ -46,7 +46,7 @@ def test_extra_is_granted_with_a_reason(operator, olga):
 
     quota.refresh_from_db()
     assert (quota.base_limit, quota.limit) == (100, 150)
-    assert event("quota.granted").metadata == {"amount": 50, "reason": "Sorry"}
+    assert event("quota.granted").metadata == {"amount": 50, "expires_at": None, "reason": "Sorry"}
     assert event("quota.granted").actor_id == olga.pk
 
 
@@ -97,7 +97,7 @@ def test_what_a_service_refuses_after_the_dialog_is_a_message(operator, monkeypa
 
 
 def test_a_dialog_shows_the_quota_as_it_stands(operator):
-    quota = QuotaFactory(limit=1000, base_limit=900, current_usage=250, held=5)
+    quota = QuotaFactory(limit=1000, base_limit=900, granted=100, current_usage=250, held=5)
 
     html = operator.get(page(quota, "change_limit")).content.decode()
 
@@ -163,7 +163,7 @@ def test_quotas_are_filtered_by_state_and_sorted_by_share(operator, alice):
         "requests": {"current_usage": 100},
         "tokens": {"current_usage": 85},
         "seconds": {"held": 1},
-        "bytes": {"base_limit": 50},
+        "bytes": {"base_limit": 50, "granted": 50},
     }.items():
         QuotaFactory(user=alice, unit=unit, limit=100, **fields)
 

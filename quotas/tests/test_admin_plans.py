@@ -5,6 +5,7 @@ import pytest
 from accounts.models import AuditEvent, User
 from quotas import services
 from quotas.models import Plan, PlanLimit, Quota, Subscription
+from quotas.tasks import apply_changed_limits
 from quotas.tests.factories import PlanFactory, SubscriptionFactory
 from tests.admin import act, filled_form, messages, page, save
 
@@ -24,7 +25,9 @@ def limits_form(**row):
 
 
 def test_a_plan_is_made_with_its_limits(operator, olga):
-    row = limits_form(resource_type="llm", unit="tokens", period="month", limit="500", soft_threshold="80")
+    row = limits_form(
+        resource_type="llm", unit="tokens", period="month", cycle="calendar", limit="500", soft_threshold="80"
+    )
     save(operator, page(Plan, "add"), name="Gold", slug="gold", **row)
 
     plan = Plan.objects.get(slug="gold")
@@ -47,9 +50,27 @@ def test_changes_of_a_plan_and_its_limits_name_what_changed(operator):
     assert not PlanLimit.objects.filter(plan=plan).exists()
 
 
+def test_changed_limits_reach_the_subscribers(operator, alice, django_capture_on_commit_callbacks):
+    plan = PlanFactory(limits={("llm", "tokens", "month"): 500})
+    SubscriptionFactory(user=alice, plan=plan)
+    services.provision(user_id=alice.pk)
+
+    with django_capture_on_commit_callbacks(execute=True) as callbacks:
+        save(operator, page(plan), **{"limits-0-limit": "900"})
+        plan.refresh_from_db()
+        assert plan.limits_changed_at is not None
+
+    assert len(callbacks) == 1
+    apply_changed_limits()
+    plan.refresh_from_db()
+    assert plan.limits_changed_at is None
+    assert Quota.objects.get(user=alice).limit == 900
+
+
 def test_two_limits_of_one_meter_and_period_are_refused(operator):
     plan = PlanFactory(limits={("llm", "tokens", "month"): 500})
-    twin = {"resource_type": "llm", "unit": "tokens", "period": "month", "limit": "1", "soft_threshold": "80"}
+    twin = {"resource_type": "llm", "unit": "tokens", "period": "month", "cycle": "calendar", "limit": "1"}
+    twin |= {"soft_threshold": "80"}
 
     answer = save(
         operator,

@@ -11,10 +11,10 @@ from accounts.exceptions import InvalidInput, NotFound
 from accounts.models import ApiKey, AuditEvent
 from accounts.tests.credentials import api_key
 from quotas import services
-from quotas.budgets import MOST_BUDGETS, MOST_LIMIT, Budget, current_budgets, own_key_budgets, set_key_budgets
 from quotas.exceptions import KeyBudgetExceeded, QuotaExceeded
 from quotas.meters import Meter
 from quotas.models import Plan, Quota, Reservation
+from quotas.services.budgets import MOST_BUDGETS, MOST_LIMIT, Budget, current_budgets, own_key_budgets, set_key_budgets
 from quotas.tests.factories import QuotaFactory, SubscriptionFactory
 
 REQUESTS = Meter("llm", "requests")

@@ -4,8 +4,8 @@ import pytest
 
 from accounts.models import ApiKey, AuditEvent
 from accounts.tests.credentials import api_key
-from quotas.budgets import MOST_BUDGETS
 from quotas.models import Quota
+from quotas.services.budgets import MOST_BUDGETS
 from quotas.tests.factories import QuotaFactory
 
 DAILY = {"resource_type": "llm", "unit": "requests", "period": "day", "limit": 10}

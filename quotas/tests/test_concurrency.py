@@ -12,10 +12,10 @@ from accounts.models import ApiKey
 from accounts.tests.credentials import api_key
 from accounts.tests.factories import UserFactory
 from quotas import services
-from quotas.budgets import Budget, set_key_budgets
 from quotas.exceptions import QuotaExceeded, ReservationNotHeld
 from quotas.meters import Meter
 from quotas.models import Plan, Quota, Reservation, Subscription
+from quotas.services.budgets import Budget, set_key_budgets
 from quotas.tests.factories import QuotaFactory
 
 THREADS, LIMIT = 64, 50

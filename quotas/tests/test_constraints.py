@@ -6,6 +6,7 @@ from django.utils import timezone
 
 from accounts.models import ApiKey
 from accounts.tests.credentials import api_key
+from quotas import services
 from quotas.models import Plan, Quota, Reservation, Subscription
 from quotas.tests.factories import PlanFactory, QuotaFactory, SubscriptionFactory
 
@@ -23,7 +24,10 @@ def refused(statement, *values):
         ("held = 101", "quota_not_overspent"),
         ("current_usage = 60, held = 41", "quota_not_overspent"),
         ('current_usage = 50, "limit" = 49', "quota_not_overspent"),
-        ("current_usage = -1", "quota_usage_not_negative"),
+        ("current_usage = -1", "quota_base_used_is_used"),
+        ('"limit" = 101', "quota_total_adds_up"),
+        ("granted = 1", "quota_total_adds_up"),
+        ("base_used = 1", "quota_base_used_is_used"),
         ("held = -1", "quota_held_not_negative"),
         ('"limit" = -1', "quota_limit_not_negative"),
         ("base_limit = -1", "quota_limit_not_negative"),
@@ -46,6 +50,21 @@ def test_exactly_full_is_sound_and_overage_may_go_over(alice):
     Quota.objects.update(current_usage=1000)
 
     assert "quota_not_overspent" in refused("UPDATE quotas_quota SET overage_allowed = false")
+
+
+@pytest.mark.parametrize(
+    ("change", "constraint"),
+    [
+        ("amount = 0", "grant_amount_positive"),
+        ("spent = 11", "grant_not_overspent"),
+        ("spent = -1", "grant_not_overspent"),
+        ("expires_at = created_at", "grant_expires_later"),
+    ],
+)
+def test_a_grant_is_always_sound(alice, olga, change, constraint):
+    services.grant(quota=QuotaFactory(user=alice), amount=10, by=olga)
+
+    assert constraint in refused(f"UPDATE quotas_grant SET {change}")
 
 
 def test_a_user_has_one_quota_of_a_kind(alice):

@@ -1,6 +1,7 @@
 """Random sequences of everything that moves a quota, against a model of a few lines: both must always agree."""
 
-from dataclasses import dataclass, field, replace
+from copy import deepcopy
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -17,13 +18,14 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from accounts.exceptions import Conflict
 from accounts.models import ApiKey
 from accounts.tests.credentials import api_key
 from accounts.tests.factories import UserFactory
 from quotas import services
 from quotas.exceptions import QuotaExceeded, ReservationNotHeld
 from quotas.meters import Meter, period_end
-from quotas.models import Quota, Reservation
+from quotas.models import Grant, Quota, Reservation
 from quotas.tests.factories import QuotaFactory, SubscriptionFactory
 
 BEGINNING = datetime(2026, 3, 30, 22, 0, tzinfo=UTC)
@@ -45,35 +47,76 @@ METERS = (
     *(Meter("llm", "cost"), Meter("tts", "characters")),
 )
 
+own = st.integers(0, OWN - 1)
 amounts = st.dictionaries(st.sampled_from(METERS), st.integers(0, 12), min_size=1, max_size=4)
 
 
 @dataclass
+class ModelGrant:
+    row: object
+    left: int
+    expires_at: datetime | None
+    open: bool = True
+
+
+@dataclass
 class ModelQuota:
+    """Draws each charge at once, unit by unit in effect, where the ledger waits until somebody needs to know."""
+
     meter: Meter
     of_key: bool
     period: str
     base: int
     overage: bool
     resets_at: datetime | None
-    limit: int
+    base_used: int = 0
     usage: int = 0
     held: int = 0
-    granted: int = 0
+    given: int = 0  # what grants have covered in this period
+    grants: list[ModelGrant] = field(default_factory=list)
+
+    @property
+    def granted(self):
+        return self.given + sum(grant.left for grant in self.grants if grant.open)
+
+    @property
+    def limit(self):
+        total = self.base + self.granted
+        return total if self.overage else max(total, self.usage + self.held)
 
     @property
     def room(self):
         return self.limit - self.usage - self.held
 
     def is_due(self, now):
-        return self.resets_at is not None and self.resets_at <= now
+        ends = [grant.expires_at for grant in self.grants if grant.open]
+        return any(at is not None and at <= now for at in [self.resets_at, *ends])
 
-    def reset(self, now):
-        self.usage, self.granted, self.limit = 0, 0, max(self.base, self.held)
-        self.resets_at = period_end(self.period, now)
+    def begin(self, now):
+        """What the ledger does whenever it looks at the pools."""
+        self.base_used = min(self.base_used, self.base)
+        self.draw()
+        for grant in self.grants:
+            grant.open = grant.open and grant.left > 0 and not (grant.expires_at and grant.expires_at <= now)
+        if self.resets_at is not None and self.resets_at <= now:
+            self.usage = self.base_used = self.given = 0
+            self.resets_at = period_end(self.period, now)
+
+    def draw(self):
+        never = datetime.max.replace(tzinfo=UTC)
+        pools = [(self.resets_at or never, -1), *((g.expires_at or never, i) for i, g in enumerate(self.grants))]
+        for _expires_at, number in sorted(pools):
+            loose = self.usage - self.base_used - self.given
+            if number < 0:
+                self.base_used += max(0, min(loose, self.base - self.base_used))
+            elif self.grants[number].open:
+                taken = max(0, min(loose, self.grants[number].left))
+                self.grants[number].left -= taken
+                self.given += taken
 
     def charge(self, amount):
         self.usage += amount if self.overage else min(amount, self.room)
+        self.draw()
 
 
 @dataclass
@@ -114,10 +157,7 @@ class Ledger(RuleBasedStateMachine):
             )
             self.rows.append(row)
             meter, of_key = Meter(resource, unit), number >= OWN
-            self.quotas.append(ModelQuota(meter, of_key, period, limit, overage, row.reset_date, limit))
-
-    def teardown(self):
-        self.clock.stop()
+            self.quotas.append(ModelQuota(meter, of_key, period, limit, overage, row.reset_date))
 
     @property
     def now(self):
@@ -132,7 +172,7 @@ class Ledger(RuleBasedStateMachine):
     def begin_due_periods(self):
         for quota in self.quotas:
             if quota.is_due(self.now):
-                quota.reset(self.now)
+                quota.begin(self.now)
 
     def admits(self, wanted, with_key):
         touched = self.touched(wanted, with_key)
@@ -167,7 +207,7 @@ class Ledger(RuleBasedStateMachine):
 
     @rule(wanted=amounts, with_key=st.booleans())
     def consume(self, wanted, with_key):
-        before = [replace(quota) for quota in self.quotas]
+        before = deepcopy([vars(quota) for quota in self.quotas])
         if any(quota.is_due(self.now) for quota in self.touched(wanted, with_key)):
             self.begin_due_periods()
         if not self.admits(wanted, with_key):
@@ -175,11 +215,11 @@ class Ledger(RuleBasedStateMachine):
                 services.consume(**self.caller(with_key), amounts=wanted)
             # One transaction: the periods that it began are begun by the next call.
             for quota, former in zip(self.quotas, before, strict=True):
-                vars(quota).update(vars(former))
+                vars(quota).update(former)
             return
         services.consume(**self.caller(with_key), amounts=wanted)
         for quota in self.touched(wanted, with_key):
-            quota.usage += wanted[quota.meter]
+            quota.charge(wanted[quota.meter])
 
     @rule(target=ended_holds, hold=consumes(open_holds), used=amounts)
     def settle(self, hold, used):
@@ -226,23 +266,41 @@ class Ledger(RuleBasedStateMachine):
         services.reset_due(user_id=self.user.pk)
         self.begin_due_periods()
 
-    @rule(index=st.integers(0, OWN - 1), amount=st.integers(1, 20))
-    def grant(self, index, amount):
-        services.grant(quota=self.rows[index], amount=amount, by=self.user)
-        self.quotas[index].limit += amount
-        self.quotas[index].granted += amount
+    @rule(index=own, amount=st.integers(1, 20), seconds=st.sampled_from([None, 50, 4000, 90_000, 5_000_000]))
+    def grant(self, index, amount, seconds):
+        expires_at = None if seconds is None else self.now + timedelta(seconds=seconds)
+        row = services.grant(quota=self.rows[index], amount=amount, expires_at=expires_at, by=self.user)
+        self.quotas[index].begin(self.now)
+        self.quotas[index].grants.append(ModelGrant(row, amount, expires_at))
 
-    @rule(index=st.integers(0, OWN - 1), limit=st.integers(0, 40))
+    @rule(index=own, number=st.integers(0, 3))
+    def revoke_grant(self, index, number):
+        quota = self.quotas[index]
+        if number >= len(quota.grants):
+            return
+        before = deepcopy(vars(quota))
+        quota.begin(self.now)
+        grant = quota.grants[number]
+        if grant.open:
+            services.revoke_grant(grant=grant.row, by=self.user)
+            grant.open = False
+            return
+        with pytest.raises(Conflict):
+            services.revoke_grant(grant=grant.row, by=self.user)
+        vars(quota).update(before)
+
+    @rule(index=own, limit=st.integers(0, 40))
     def set_limit(self, index, limit):
         services.set_limit(quota=self.rows[index], limit=limit, by=self.user)
-        quota = self.quotas[index]
-        quota.base, quota.limit = limit, max(limit + quota.granted, quota.usage + quota.held)
+        self.quotas[index].begin(self.now)
+        self.quotas[index].base = limit
 
-    @rule(index=st.integers(0, OWN - 1))
+    @rule(index=own)
     def reset_usage(self, index):
         services.reset_usage(quota=self.rows[index], by=self.user)
         quota = self.quotas[index]
-        quota.usage, quota.limit = 0, max(quota.base + quota.granted, quota.held)
+        quota.begin(self.now)
+        quota.usage = quota.base_used = quota.given = 0
 
     @invariant()
     def the_database_agrees_with_the_model(self):
@@ -252,6 +310,17 @@ class Ledger(RuleBasedStateMachine):
             real = found[row.pk]
             assert (real.current_usage, real.held) == (quota.usage, quota.held)
             assert (real.base_limit, real.limit, real.reset_date) == (quota.base, quota.limit, quota.resets_at)
+            assert real.granted == quota.granted
+
+    def teardown(self):
+        """Look at all pools at last: each grant is spent as far as the model says."""
+        self.time.shift(timedelta(seconds=1))
+        for row, quota in zip(self.rows[:OWN], self.quotas, strict=False):
+            services.set_limit(quota=row, limit=quota.base, by=self.user)
+            quota.begin(self.now)
+            left = [grant.left for grant in quota.grants]
+            assert [one.remaining for one in Grant.objects.filter(quota=row).order_by("id")] == left
+        self.clock.stop()
 
     @invariant()
     def no_quota_is_overspent(self):
@@ -269,11 +338,12 @@ class Ledger(RuleBasedStateMachine):
         assert [held[str(row.pk)] for row in self.rows] == [quota.held for quota in self.quotas]
 
 
-def test_the_ledger_agrees_with_its_model(db):
+@pytest.mark.parametrize("examples", [30, pytest.param(600, marks=pytest.mark.drill)])
+def test_the_ledger_agrees_with_its_model(db, examples):
     run_state_machine_as_test(
         Ledger,
         settings=settings(
-            max_examples=40,
+            max_examples=examples,
             stateful_step_count=30,
             deadline=None,
             database=None,

@@ -66,7 +66,7 @@ def test_a_negative_limit_is_refused(olga, quota):
     assert limits(quota) == (10, 10)
 
 
-def test_a_grant_is_for_this_period(alice, olga, quota):
+def test_a_grant_adds_to_the_limit_at_once(alice, olga, quota):
     reserve(alice, 10)
 
     services.grant(quota=quota, amount=5, by=olga, reason="apology")
@@ -74,10 +74,10 @@ def test_a_grant_is_for_this_period(alice, olga, quota):
     assert limits(quota) == (10, 15)
     assert reserve(alice, 5)
     event = AuditEvent.objects.get(action="quota.granted")
-    assert event.metadata == {"amount": 5, "reason": "apology"}
+    assert event.metadata == {"amount": 5, "expires_at": None, "reason": "apology"}
 
 
-@pytest.mark.parametrize("amount", [0, -5])
+@pytest.mark.parametrize("amount", [0, -5, 10**18 + 1])
 def test_a_grant_must_give_something(olga, quota, amount):
     with pytest.raises(InvalidInput):
         services.grant(quota=quota, amount=amount, by=olga)

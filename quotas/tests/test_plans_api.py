@@ -25,6 +25,7 @@ def test_anybody_sees_the_plans_on_offer_in_their_order(api):
             "resource_type": "llm",
             "unit": "tokens",
             "period": "day",
+            "cycle": "calendar",
             "limit": 5,
             "soft_threshold": 80,
             "overage_allowed": False,

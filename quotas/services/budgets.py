@@ -14,9 +14,10 @@ from accounts.caller import Caller
 from accounts.exceptions import Conflict, InvalidInput, NotFound
 from accounts.models import ApiKey, User
 from accounts.scopes import Scope
-from quotas import ledger
 from quotas.meters import Meter, period_end
 from quotas.models import Quota
+from quotas.pools import fit
+from quotas.services.periods import reset_due
 
 MOST_BUDGETS = 20
 MOST_LIMIT = 2**63 - 1
@@ -40,7 +41,7 @@ def current_budgets(*, key_id: UUID) -> list[Quota]:
     budgets = list(of_key.all())
     now = timezone.now()
     if any(budget.is_due(now) for budget in budgets):
-        ledger.reset(user_id=None, api_key_id=key_id, now=now, batch=MOST_BUDGETS)
+        reset_due(api_key_id=key_id, now=now)
         budgets = list(of_key.all())
     return budgets
 
@@ -103,7 +104,8 @@ def _change_budget(row: Quota, limit: int | None) -> None:
     if limit is None:
         row.delete()
     elif limit != row.base_limit:
-        row.base_limit, row.limit = limit, max(limit, row.current_usage + row.held)
+        row.base_limit = limit
+        fit(row)
         row.save()
 
 

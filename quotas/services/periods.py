@@ -1,0 +1,81 @@
+"""Bringing quotas to the present: new periods, expired grants, and rows that are locked to be changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from accounts.exceptions import NotFound
+from quotas import ledger
+from quotas.models import Grant, Quota
+from quotas.pools import roll
+
+BATCH = 1000
+
+
+def reset_due(
+    *,
+    user_id: UUID | None = None,
+    api_key_id: UUID | None = None,
+    now: datetime | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> int:
+    """Begin a new period for the quotas whose period is over, and let expired grants go; how many quotas there were.
+
+    They are those of one user, with the budgets of the user's keys, and those of one key; without both, everybody's.
+    `progress` is told how many more are done.
+    """
+    now = now or timezone.now()
+    due = Quota.objects.due(now).order_by("id")
+    if user_id is not None or api_key_id is not None:
+        of_user = Q() if user_id is None else Q(user_id=user_id)
+        due = due.filter(of_user if api_key_id is None else of_user | Q(api_key_id=api_key_id))
+    total = 0
+    while True:
+        with transaction.atomic():
+            quotas = list(due.select_for_update(no_key=True)[:BATCH])
+            save(quotas, roll_all(quotas, now), now)
+        if progress is not None:
+            progress(len(quotas))
+        total += len(quotas)
+        if len(quotas) < BATCH:
+            return total
+
+
+def locked(quota: Quota, now: datetime) -> tuple[Quota, list[Grant]]:
+    """The row of a quota, locked and brought to `now`, with its open grants; to be given to `save`.
+
+    `NotFound` if it is gone.
+    """
+    row = Quota.objects.select_for_update(no_key=True).filter(pk=quota.pk).first()
+    if row is None:
+        raise NotFound("No such quota.")
+    grants = _open_grants([row])
+    roll(row, grants, now)
+    return row, grants
+
+
+def roll_all(quotas: Sequence[Quota], now: datetime) -> list[Grant]:
+    """Bring locked quotas to `now`, to be given to `save` with what this answers: the grants that were open."""
+    grants = _open_grants(quotas)
+    for quota in quotas:
+        roll(quota, [grant for grant in grants if grant.quota_id == quota.pk], now)
+    return grants
+
+
+def save(quotas: Sequence[Quota], grants: Sequence[Grant], now: datetime) -> None:
+    """Write locked quotas and the pools that they were drawn from."""
+    ledger.write(quotas, now=now)
+    if grants:
+        Grant.objects.bulk_update(grants, ["spent", "closed_at"], batch_size=BATCH)
+
+
+def _open_grants(quotas: Sequence[Quota]) -> list[Grant]:
+    """Oldest first. A quota to which nothing is granted has none."""
+    granted = [quota.pk for quota in quotas if quota.granted]
+    return list(Grant.objects.open().filter(quota__in=granted).order_by("id")) if granted else []
