@@ -18,7 +18,7 @@ from django.utils.html import format_html
 from import_export.admin import ImportExportMixin
 from import_export.formats.base_formats import CSV
 from import_export.resources import Diff, ModelResource
-from import_export.results import Error, Result, RowResult
+from import_export.results import Result, RowResult
 from import_export.tmp_storages import CacheStorage
 from import_export.widgets import Widget
 from tablib import Dataset
@@ -96,12 +96,6 @@ class PlainDiff(Diff):
         return [new if self.new or old == new else format_html("<s>{}</s> {}", old, new) for old, new in pairs]
 
 
-class QuietError(Error):
-    """An error as its sentence alone: operators are shown no traceback."""
-
-    traceback = ""
-
-
 class TransferResource(ModelResource):
     """The columns of a file, and what becomes of its rows.
 
@@ -123,16 +117,15 @@ class TransferResource(ModelResource):
     def get_diff_class(cls) -> type[Diff]:
         return PlainDiff
 
-    @classmethod
-    def get_error_result_class(cls) -> type[Error]:
-        return QuietError
-
     def before_import(self, dataset: Dataset, **kwargs: Any) -> None:
-        known, given = self.get_export_headers(), list(dataset.headers or [])
-        if sorted(given) != sorted(known):
-            raise InvalidInput(f"The first line must name these columns: {', '.join(known)}.")
-        if len(dataset) > MOST_ROWS:
+        """Refuse a file as a whole: then its rows are not looked at."""
+        known, given, rows = self.get_export_headers(), dataset.headers or [], len(dataset)
+        if sorted(given) == sorted(known) and rows <= MOST_ROWS:
+            return
+        dataset.wipe()
+        if rows > MOST_ROWS:
             raise InvalidInput(f"A file has at most {MOST_ROWS:,} rows.")
+        raise InvalidInput(f"The first line must name these columns: {', '.join(known)}.")
 
     def get_instance(self, instance_loader: Any, row: Any) -> Any:
         """The row that is meant; none where a cell makes no sense, which is said when the cell is imported."""

@@ -122,8 +122,8 @@ class PlaceWidget(Widget):
             raise ValueError(f"There is no model {value} with the order {place}.")
         return model
 
-    def render(self, value: Any, obj: Any = None, **kwargs: Any) -> str:
-        return str(value.name)
+    def render(self, value: Model | None, obj: Any = None, **kwargs: Any) -> str:
+        return value.name if value else ""
 
 
 class PriceResource(TransferResource):
