@@ -17,7 +17,6 @@ from accounts.caller import Caller
 from accounts.exceptions import InvalidInput
 from accounts.ids import uuid7
 from inference import rows
-from inference.exceptions import ModelNotFound
 from inference.models import Price, Request
 from inference.payloads import bounded_copy, estimate_input_tokens
 from inference.routes import Amounts, Route, routes_for
@@ -238,33 +237,22 @@ def end_running(*, user_id: UUID) -> None:
 
 
 def _end(request: Request, now: datetime, code: str, message: str) -> int:
-    sent = {
-        Price.Unit.REQUESTS: 1,
-        Price.Unit.INPUT_TOKENS: request.input_tokens,
-        Price.Unit.SECONDS: request.seconds,
-        Price.Unit.CHARACTERS: request.characters,
-    }
-    cost = _cost_of_lost(request, sent)
     claimed = Request.objects.filter(pk=request.pk, status=Status.RUNNING).update(
         status=Status.ERROR,
         error_code=code,
         error_message=message,
-        cost=cost,
         finished_at=now,
         processing_time=int((now - request.created_at) / timedelta(milliseconds=1)),
     )
     if claimed and request.reservation_id is not None:
-        used = _metered(request.request_type, sent, cost)
+        sent = {
+            Price.Unit.INPUT_TOKENS: request.input_tokens,
+            Price.Unit.SECONDS: request.seconds,
+            Price.Unit.CHARACTERS: request.characters,
+        }
+        used = _metered(request.request_type, sent, cost=0)
         quotas.settle(reservation_id=request.reservation_id, used=used)
     return claimed
-
-
-def _cost_of_lost(request: Request, sent: Amounts) -> int:
-    """As if the first route had been asked, which nobody knows any more; nothing if the model is gone."""
-    try:
-        return routes_for(request.model, request.request_type)[0].cost(sent, at=request.created_at)
-    except ModelNotFound:
-        return 0
 
 
 def _release(reservation_id: UUID) -> None:

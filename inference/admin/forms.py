@@ -68,7 +68,7 @@ class UsdPerMillionField(forms.DecimalField):
         return None if dollars is None else int(dollars.scaleb(6))
 
     def has_changed(self, initial: Any, data: Any) -> bool:
-        return super().has_changed(self.prepare_value(initial), data)
+        return super().has_changed(None if initial is None else Decimal(initial).scaleb(-6), data)
 
 
 class PriceForm(forms.ModelForm):  # type: ignore[type-arg]
