@@ -48,6 +48,7 @@ NAVIGATION: list[dict[str, Any]] = [
         "items": [
             admin_page("Requests", "receipt_long", "inference", "request"),
             admin_page("Models", "neurology", "inference", "model"),
+            admin_page("Prices", "payments", "inference", "price"),
             admin_page("Providers", "dns", "inference", "provider"),
         ],
     },

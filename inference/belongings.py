@@ -32,8 +32,8 @@ BELONGINGS = [
         page=100,
         fields=(
             *("id", "request_type", "model", "provider", "is_stream", "status", "error_code", "error_message"),
-            *("usage", "input_tokens", "output_tokens", "seconds", "characters", "cost", "processing_time"),
-            *("first_byte_time", "request_data", "response_data", "api_key_id", "reservation_id"),
+            *("usage", "input_tokens", "cached_input_tokens", "output_tokens", "seconds", "characters", "cost"),
+            *("processing_time", "first_byte_time", "request_data", "response_data", "api_key_id", "reservation_id"),
             *("created_at", "finished_at"),
         ),
         lock=_lock,

@@ -21,7 +21,7 @@ from inference import upstream
 from inference.background import in_background, in_thread
 from inference.exceptions import ServerStopping, UpstreamError, UpstreamRefused, UpstreamTimeout
 from inference.payloads import estimate_tokens
-from inference.replies import DONE, StreamedReply, reported_usage, text_of
+from inference.replies import DONE, StreamedReply, TokenUsage, reported_usage, text_of
 from inference.routes import Route
 from inference.services import CLIENT_DISCONNECTED, DEADLINE, UPSTREAM_ERROR, Call, Status, Usage
 
@@ -280,10 +280,11 @@ class Exchange:
         self._account(reply.usage, reply.output_estimate)
         self.call.outcome.response, self.call.outcome.text = reply.summary(), reply.text
 
-    def _account(self, reported: tuple[int, int] | None, output_estimate: int) -> None:
+    def _account(self, reported: TokenUsage | None, output_estimate: int) -> None:
         outcome = self.call.outcome
         outcome.usage = Usage.REPORTED if reported else Usage.ESTIMATED
-        outcome.input_tokens, outcome.output_tokens = reported or (self.call.input_estimate, output_estimate)
+        tokens = reported or TokenUsage(self.call.input_estimate, output_estimate)
+        outcome.input_tokens, outcome.output_tokens, outcome.cached_input_tokens = tokens
 
     def _out_of_time(self) -> UpstreamError:
         if self._stopping:

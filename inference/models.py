@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import ClassVar
 from uuid import UUID
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, URLValidator
 from django.db import models
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
 from accounts.encryption import EncryptedTextField
@@ -16,6 +18,9 @@ from accounts.ids import uuid7
 from accounts.models import ApiKey
 from quotas.meters import Resource
 from quotas.models import Reservation
+
+# A thousand dollars a unit: far above any price, and no cost leaves 64 bits.
+MOST_PRICE = 10**15
 
 
 class Provider(models.Model):
@@ -64,7 +69,7 @@ class Model(models.Model):
     """A public model name, and one place where it is to be had.
 
     Several rows may carry the same public name: they are tried in `fallback_order`, the next one when a provider fails
-    before its first byte. Prices are micro-USD for a million tokens: $0.15 a million is 150,000.
+    before its first byte.
     """
 
     id: models.UUIDField[UUID, UUID] = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -73,12 +78,6 @@ class Model(models.Model):
     provider = models.ForeignKey(Provider, on_delete=models.CASCADE, related_name="offered_models")
     upstream_name = models.CharField(max_length=200, help_text="What the provider calls it.")
     fallback_order = models.PositiveSmallIntegerField(default=0, help_text="Lowest first.")
-    input_price = models.BigIntegerField(
-        default=0, validators=[MinValueValidator(0)], help_text="Micro-USD per million input tokens."
-    )
-    output_price = models.BigIntegerField(
-        default=0, validators=[MinValueValidator(0)], help_text="Micro-USD per million output tokens."
-    )
     context_window = models.PositiveIntegerField(null=True, blank=True, help_text="Tokens.")
     max_output_tokens = models.PositiveIntegerField(
         null=True,
@@ -97,13 +96,97 @@ class Model(models.Model):
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["name", "fallback_order"], name="model_order_unique"),
             models.CheckConstraint(condition=~Q(name="") & ~Q(upstream_name=""), name="model_names_given"),
-            models.CheckConstraint(
-                condition=Q(input_price__gte=0, output_price__gte=0), name="model_prices_not_negative"
-            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.name} at {self.provider}"
+
+
+class PriceQuerySet(models.QuerySet["Price"]):
+    def valid_at(self, instant: datetime) -> PriceQuerySet:
+        """The one of each model and unit that is valid at an instant."""
+        begun = self.filter(valid_from__lte=instant)
+        return begun.order_by("model_id", "unit", "-valid_from").distinct("model_id", "unit")
+
+    def with_state(self, now: datetime) -> PriceQuerySet:
+        """With `is_superseded`: whether a later price of the same model and unit is valid at `now`."""
+        later = Price.objects.filter(
+            model=OuterRef("model"), unit=OuterRef("unit"), valid_from__gt=OuterRef("valid_from"), valid_from__lte=now
+        )
+        return self.annotate(is_superseded=Exists(later))
+
+
+def this_second() -> datetime:
+    """Now, as exactly as forms and files can say it."""
+    return timezone.now().replace(microsecond=0)
+
+
+class Price(models.Model):
+    """What a model takes for a unit, from an instant on until its next price for this unit; without any, nothing.
+
+    A price that is valid, or was, stays as it is: it says what calls were charged by.
+    """
+
+    class Unit(models.TextChoices):
+        INPUT_TOKENS = "input_tokens", "Input tokens"
+        CACHED_INPUT_TOKENS = "cached_input_tokens", "Cached input tokens"
+        OUTPUT_TOKENS = "output_tokens", "Output tokens"
+        CHARACTERS = "characters", "Characters"
+        SECONDS = "seconds", "Seconds"
+        REQUESTS = "requests", "Requests"
+
+    id: models.UUIDField[UUID, UUID] = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    model = models.ForeignKey(Model, on_delete=models.CASCADE, related_name="prices")
+    unit = models.CharField(max_length=20, choices=Unit.choices)
+    price = models.BigIntegerField(
+        validators=[MinValueValidator(0), MaxValueValidator(MOST_PRICE)],
+        help_text="Micro-USD for a million units: $0.15 for a million tokens is 150,000; $0.006 for a minute of speech "
+        "is 100 micro-USD a second, which is 100,000,000.",
+    )
+    valid_from = models.DateTimeField(default=this_second, help_text="UTC. Until the next price for this unit.")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects = PriceQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("model", "unit", "valid_from")
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["model", "unit", "valid_from"], name="price_instant_unique"),
+            models.CheckConstraint(
+                condition=Q(
+                    unit__in=[
+                        *("input_tokens", "cached_input_tokens", "output_tokens"),
+                        *("characters", "seconds", "requests"),
+                    ]
+                ),
+                name="price_unit_known",
+            ),
+            models.CheckConstraint(condition=Q(price__gte=0, price__lte=MOST_PRICE), name="price_in_range"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_unit_display()} from {self.valid_from:%Y-%m-%d %H:%M:%S}"
+
+    def has_begun(self, now: datetime | None = None) -> bool:
+        """Whether the price is valid at `now`, or has been."""
+        return self.valid_from <= (now or timezone.now())
+
+    def clean(self) -> None:
+        """Refuse what would rewrite the past: to change a price that has begun, or to put one before it."""
+        now = timezone.now()
+        stored = Price.objects.filter(pk=self.pk).first()
+        if stored is not None and stored.has_begun(now) and stored.terms != self.terms:
+            raise ValidationError("This price is valid already, so it stays as it is. Add a new one.")
+        begun = Price.objects.filter(model_id=self.model_id, unit=self.unit, valid_from__lte=now).exclude(pk=self.pk)
+        latest = begun.order_by("-valid_from").first()
+        if latest is not None and self.valid_from < latest.valid_from and (stored is None or not stored.has_begun(now)):
+            raise ValidationError(
+                {"valid_from": f"Since {latest.valid_from:%Y-%m-%d %H:%M:%S} another price is valid: begin after that."}
+            )
+
+    @property
+    def terms(self) -> tuple[UUID, str, int, datetime]:
+        return self.model_id, self.unit, self.price, self.valid_from
 
 
 class Request(models.Model):
@@ -137,6 +220,9 @@ class Request(models.Model):
     error_message = models.TextField(blank=True)
     usage = models.CharField(max_length=10, choices=Usage.choices, default=Usage.NONE)
     input_tokens = models.PositiveIntegerField(default=0)
+    cached_input_tokens = models.PositiveIntegerField(
+        default=0, help_text="Of the input tokens, those that the provider had in its cache."
+    )
     output_tokens = models.PositiveIntegerField(default=0)
     seconds = models.PositiveIntegerField(default=0)
     characters = models.PositiveIntegerField(default=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import struct
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -14,14 +14,28 @@ from inference.payloads import estimate_tokens
 DONE = b"data: [DONE]\n\n"
 
 
-def reported_usage(value: Any) -> tuple[int, int] | None:
-    """Input and output tokens as an OpenAI `usage` object names them; None if it makes no sense."""
+class TokenUsage(NamedTuple):
+    """Tokens of a call; the cached ones are among the input's."""
+
+    input_tokens: int
+    output_tokens: int
+    cached_input_tokens: int = 0
+
+
+def reported_usage(value: Any) -> TokenUsage | None:
+    """What an OpenAI `usage` object says; None if it makes no sense."""
     if not isinstance(value, dict):
         return None
     tokens = value.get("prompt_tokens"), value.get("completion_tokens", 0)
-    if all(isinstance(count, int) and not isinstance(count, bool) and 0 <= count < 2**31 for count in tokens):
-        return tokens[0], tokens[1]  # type: ignore[return-value]
-    return None
+    if not all(_is_count(count) for count in tokens):
+        return None
+    details = value.get("prompt_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, dict) else None
+    return TokenUsage(*tokens, min(cached, tokens[0]) if _is_count(cached) else 0)  # type: ignore[arg-type, type-var]
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
 
 
 class StreamedReply:
@@ -30,7 +44,7 @@ class StreamedReply:
     def __init__(self, *, model: str, include_usage: bool) -> None:
         self.model = model
         self.include_usage = include_usage
-        self.usage: tuple[int, int] | None = None
+        self.usage: TokenUsage | None = None
         self.done = False
         self.choices: dict[int, dict[str, Any]] = {}
         self.delivered = 0

@@ -17,18 +17,19 @@ from quotas.ledger import Also
 OPEN = """
 INSERT INTO inference_request (
     id, user_id, api_key_id, reservation_id, request_type, model, is_stream, input_tokens, request_data, created_at,
-    provider, status, error_code, error_message, usage, output_tokens, seconds, characters, cost
+    seconds, characters, provider, status, error_code, error_message, usage, cached_input_tokens, output_tokens, cost
 ) SELECT
     %(request_id)s::uuid, v.user_id, %(api_key_id)s::uuid, %(id)s::uuid, %(request_type)s, %(model)s,
     %(is_stream)s, %(input_tokens)s::int, %(request_data)s::jsonb, %(now)s,
-    '', 'running', '', '', 'estimated', 0, 0, 0, 0
+    %(seconds)s::int, %(characters)s::int, '', 'running', '', '', 'estimated', 0, 0, 0
 FROM verdict v WHERE v.admitted
 """
 
 FINISH = """
 UPDATE inference_request SET
     status = %(status)s, error_code = %(error_code)s, error_message = %(error_message)s, provider = %(provider)s,
-    usage = %(usage)s, input_tokens = %(input_tokens)s, output_tokens = %(output_tokens)s, cost = %(cost)s,
+    usage = %(usage)s, input_tokens = %(input_tokens)s, cached_input_tokens = %(cached_input_tokens)s,
+    output_tokens = %(output_tokens)s, seconds = %(seconds)s, characters = %(characters)s, cost = %(cost)s,
     processing_time = %(processing_time)s, first_byte_time = %(first_byte_time)s,
     response_data = %(response_data)s::jsonb, finished_at = %(finished_at)s
 WHERE id = %(request_id)s AND status = 'running' RETURNING id

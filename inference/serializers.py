@@ -19,6 +19,7 @@ class RequestSerializer(serializers.ModelSerializer[Request]):
             "error_message",
             "usage",
             "input_tokens",
+            "cached_input_tokens",
             "output_tokens",
             "seconds",
             "characters",

@@ -17,9 +17,9 @@ from accounts.caller import Caller
 from accounts.exceptions import InvalidInput
 from accounts.ids import uuid7
 from inference import rows
-from inference.models import Request
+from inference.models import Price, Request
 from inference.payloads import bounded_copy, estimate_input_tokens
-from inference.routes import Route, routes_for
+from inference.routes import Amounts, Route, routes_for
 from quotas import services as quotas
 from quotas.exceptions import ReservationNotHeld
 from quotas.meters import Meter, Resource, Unit
@@ -35,6 +35,14 @@ DEADLINE = "deadline"
 ABANDONED = "abandoned"
 USER_ERASED = "user_erased"
 
+# What is metered of each kind of work, besides requests and cost.
+MEASURED: dict[str, tuple[Unit, ...]] = {
+    Resource.LLM: (Unit.TOKENS,),
+    Resource.EMBEDDING: (Unit.TOKENS,),
+    Resource.STT: (Unit.TOKENS, Unit.SECONDS, Unit.CHARACTERS),
+    Resource.TTS: (Unit.TOKENS, Unit.SECONDS, Unit.CHARACTERS),
+}
+
 # The estimate counts three bytes a token; no text has tokens of four times that on the average.
 CERTAINLY_TOO_LONG = 4
 
@@ -48,7 +56,10 @@ class Outcome:
     error_message: str = ""
     usage: Usage = Usage.NONE
     input_tokens: int = 0
+    cached_input_tokens: int = 0
     output_tokens: int = 0
+    seconds: int = 0
+    characters: int = 0
     route: Route | None = None
     first_byte: float | None = None
     text: str = ""
@@ -56,6 +67,20 @@ class Outcome:
 
     def fail(self, code: str, message: str, status: Status = Status.ERROR) -> None:
         self.status, self.error_code, self.error_message = status, code, message
+
+    @property
+    def amounts(self) -> Amounts:
+        """What there is to pay for."""
+        if self.usage == Usage.NONE:
+            return {}
+        return {
+            Price.Unit.REQUESTS: 1,
+            Price.Unit.INPUT_TOKENS: self.input_tokens,
+            Price.Unit.CACHED_INPUT_TOKENS: self.cached_input_tokens,
+            Price.Unit.OUTPUT_TOKENS: self.output_tokens,
+            Price.Unit.SECONDS: self.seconds,
+            Price.Unit.CHARACTERS: self.characters,
+        }
 
 
 @dataclass(slots=True)
@@ -71,6 +96,7 @@ class Call:
     is_stream: bool
     input_estimate: int
     begun: float
+    opened_at: datetime
     outcome: Outcome = field(default_factory=Outcome)
 
     @property
@@ -88,10 +114,13 @@ class Call:
         return self.outcome.route or self.routes[0]
 
 
-def open_call(*, caller: Caller, kind: Resource, payload: dict[str, Any]) -> Call:
+def open_call(
+    *, caller: Caller, kind: Resource, payload: dict[str, Any], seconds: int = 0, characters: int = 0
+) -> Call:
     """Hold what the call may use and write its request row, in one statement.
 
-    Raises `ModelNotFound`, `QuotaExceeded`, `InvalidInput`; then nothing has been written.
+    `seconds` and `characters` are those of speech, and of text to be spoken; the outcome begins with them. Raises
+    `ModelNotFound`, `QuotaExceeded`, `InvalidInput`; then nothing has been written.
     """
     name = payload.get("model")
     if name is None and kind == Resource.LLM and caller.preferred_model:
@@ -112,8 +141,16 @@ def open_call(*, caller: Caller, kind: Resource, payload: dict[str, Any]) -> Cal
         is_stream=kind == Resource.LLM and payload.get("stream") is True,
         input_estimate=input_estimate,
         begun=time.monotonic(),
+        opened_at=timezone.now(),
+        outcome=Outcome(seconds=seconds, characters=characters),
     )
-    amounts = _amounts(kind, routes[0], input_estimate, output_estimate)
+    amounts = {
+        Price.Unit.REQUESTS: 1,
+        Price.Unit.INPUT_TOKENS: input_estimate,
+        Price.Unit.OUTPUT_TOKENS: output_estimate,
+        Price.Unit.SECONDS: seconds,
+        Price.Unit.CHARACTERS: characters,
+    }
     row = rows.opening(
         request_id=call.request_id,
         api_key_id=caller.api_key_id,
@@ -121,13 +158,15 @@ def open_call(*, caller: Caller, kind: Resource, payload: dict[str, Any]) -> Cal
         model=name,
         is_stream=call.is_stream,
         input_tokens=input_estimate,
+        seconds=seconds,
+        characters=characters,
         request_data=bounded_copy(payload, most=settings.HISTORY_BYTES),
     )
     quotas.reserve(
         reservation_id=call.reservation_id,
         user_id=caller.user_id,
         api_key_id=caller.api_key_id,
-        amounts=amounts,
+        amounts=_metered(kind, amounts, routes[0].cost(amounts, at=call.opened_at)),
         seconds=settings.CALL_DEADLINE_SECONDS + settings.HOLD_GRACE_SECONDS,
         also=row,
     )
@@ -140,6 +179,8 @@ def settle(call: Call) -> None:
     A call that the sweeper has ended meanwhile stays as the sweeper wrote it.
     """
     outcome = call.outcome
+    amounts = outcome.amounts
+    cost = call.route.cost(amounts, at=call.opened_at)
     ending = rows.finishing(
         request_id=call.request_id,
         status=outcome.status,
@@ -148,8 +189,11 @@ def settle(call: Call) -> None:
         provider=outcome.route.provider if outcome.route else "",
         usage=outcome.usage,
         input_tokens=outcome.input_tokens,
+        cached_input_tokens=outcome.cached_input_tokens,
         output_tokens=outcome.output_tokens,
-        cost=call.route.cost(input_tokens=outcome.input_tokens, output_tokens=outcome.output_tokens),
+        seconds=amounts.get(Price.Unit.SECONDS, 0),
+        characters=amounts.get(Price.Unit.CHARACTERS, 0),
+        cost=cost,
         processing_time=_milliseconds(call.begun, time.monotonic()),
         first_byte_time=_milliseconds(call.begun, outcome.first_byte) if outcome.first_byte else None,
         response_data=bounded_copy(outcome.response, most=settings.HISTORY_BYTES) if outcome.response else None,
@@ -160,7 +204,7 @@ def settle(call: Call) -> None:
             if rows.finish(ending):
                 _release(call.reservation_id)
         return
-    used = _amounts(call.kind, call.route, outcome.input_tokens, outcome.output_tokens)
+    used = _metered(call.kind, amounts, cost)
     try:
         quotas.settle(reservation_id=call.reservation_id, used=used, also=ending)
     except ReservationNotHeld:
@@ -201,10 +245,12 @@ def _end(request: Request, now: datetime, code: str, message: str) -> int:
         processing_time=int((now - request.created_at) / timedelta(milliseconds=1)),
     )
     if claimed and request.reservation_id is not None:
-        used = {
-            Meter(request.request_type, Unit.REQUESTS): 1,
-            Meter(request.request_type, Unit.TOKENS): request.input_tokens,
+        sent = {
+            Price.Unit.INPUT_TOKENS: request.input_tokens,
+            Price.Unit.SECONDS: request.seconds,
+            Price.Unit.CHARACTERS: request.characters,
         }
+        used = _metered(request.request_type, sent, cost=0)
         quotas.settle(reservation_id=request.reservation_id, used=used)
     return claimed
 
@@ -217,11 +263,17 @@ def _release(reservation_id: UUID) -> None:
         log.warning("hold_expired_before_release", reservation=str(reservation_id))
 
 
-def _amounts(kind: str, route: Route, input_tokens: int, output_tokens: int) -> dict[Meter, int]:
+def _metered(kind: str, amounts: Amounts, cost: int) -> dict[Meter, int]:
+    """The amounts by meter, as quotas know them: of all units that the kind has, also where there is none of one."""
+    measured = {
+        Unit.TOKENS: amounts.get(Price.Unit.INPUT_TOKENS, 0) + amounts.get(Price.Unit.OUTPUT_TOKENS, 0),
+        Unit.SECONDS: amounts.get(Price.Unit.SECONDS, 0),
+        Unit.CHARACTERS: amounts.get(Price.Unit.CHARACTERS, 0),
+    }
     return {
         Meter(kind, Unit.REQUESTS): 1,
-        Meter(kind, Unit.TOKENS): input_tokens + output_tokens,
-        Meter(kind, Unit.COST): route.cost(input_tokens=input_tokens, output_tokens=output_tokens),
+        **{Meter(kind, unit): measured[unit] for unit in MEASURED[kind]},
+        Meter(kind, Unit.COST): cost,
     }
 
 

@@ -51,8 +51,9 @@ def _values(bound: Any) -> dict[str, Any]:
     value = bound.value()
     subwidgets = getattr(bound.field.widget, "widgets", None)
     if subwidgets:
-        parts = bound.field.widget.decompress(value)
-        return {f"{bound.html_name}_{number}": part for number, part in enumerate(parts) if part is not None}
+        parts = [(number, part) for number, part in enumerate(bound.field.widget.decompress(value)) if part is not None]
+        names = [bound.html_name, bound.html_initial_name] if bound.field.show_hidden_initial else [bound.html_name]
+        return {f"{name}_{number}": part for name in names for number, part in parts}
     if value is None or value is False:
         return {}
     sent = {bound.html_name: "on" if value is True else value}

@@ -9,6 +9,7 @@ from accounts.audit import record
 from accounts.credentials import caller_for_key
 from accounts.models import ApiKey, AuditEvent
 from analytics.services import roll_up
+from inference.models import Price
 from quotas.models import Quota
 from tests.admin import page as address
 from tests.test_admin_pages import ROWS
@@ -116,6 +117,25 @@ def test_the_audit_log_is_downloaded_as_the_list_shows_it(tab, alice, bob):
         tab.click("text=Export JSON")
 
     assert [event["actor_email"] for event in json.loads(download.value.path().read_text())] == ["alice@example.com"]
+
+
+@pytest.mark.drill
+def test_a_list_is_taken_away_and_brought_back(tab):
+    ROWS[Price]()
+    tab.goto(address(Price, "changelist"))
+    with tab.expect_download() as download:
+        tab.click("a:has-text('Export')")
+    head, row = download.value.path().read_text().splitlines()
+    name = row.split(",")[0]
+
+    tab.click("a:has-text('Import')")
+    content = f"{head}\n{name},0,seconds,100,2035-01-01\n".encode()
+    tab.set_input_files("input[type=file]", files=[{"name": "prices.csv", "mimeType": "text/csv", "buffer": content}])
+    tab.click("button[type=submit]:has-text('Submit')")
+    tab.click("button:has-text('Confirm import')")
+
+    tab.wait_for_selector("text=Imported: 1 new, 0 changed, 0 as they were.")
+    assert Price.objects.get(unit="seconds").price == 100_000_000
 
 
 def test_a_phone_shows_lists_without_scrolling_sideways(tab):

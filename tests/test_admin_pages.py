@@ -18,7 +18,7 @@ from accounts.models import ApiKey, AuditEvent, BlacklistedToken, ChannelIdentit
 from accounts.tests.factories import UserFactory
 from analytics.models import DailyStat
 from conversations.models import Conversation, Message
-from inference.models import Model, Provider, Request
+from inference.models import Model, Price, Provider, Request
 from prompts.models import SavedPrompt
 from quotas.models import FeatureFlag, Plan, Quota, Reservation, Subscription
 from quotas.tests.factories import FlagFactory, PlanFactory, QuotaFactory, SubscriptionFactory
@@ -87,6 +87,7 @@ ROWS: dict[type[Row], Callable[[], Row]] = {
     FeatureFlag: lambda: FlagFactory(percentage=50, variants={"a": 1, "b": 2}),
     Provider: provider,
     Model: model,
+    Price: lambda: Price.objects.create(model=model(), unit="input_tokens", price=150_000),
     Request: request,
     Conversation: conversation,
     SavedPrompt: lambda: SavedPrompt.objects.create(user=UserFactory(), title="Title", content="Text"),

@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from inference import stub as stubs
-from inference.models import Model, Provider, Request
+from inference.models import Model, Price, Provider, Request
 
 HELLO = [{"role": "user", "content": "Hello"}]
 NOTHING = {"llm.requests": (0, 0), "llm.tokens": (0, 0), "embedding.tokens": (0, 0)}
@@ -103,10 +103,9 @@ def test_the_next_model_in_order_answers_when_the_first_fails(web, account, stub
 def test_the_price_is_that_of_the_model_that_answered(web, account):
     """Also when both are to be had at one provider."""
     provider = Provider.objects.get(name="stub")
-    Model.objects.create(name="two-prices", upstream_name="error-500", provider=provider, output_price=9_000_000)
-    Model.objects.create(
-        name="two-prices", upstream_name="instant", provider=provider, fallback_order=1, output_price=2_000_000
-    )
+    for order, (upstream, price) in enumerate([("error-500", 9_000_000), ("instant", 2_000_000)]):
+        model = Model.objects.create(name="two-prices", upstream_name=upstream, provider=provider, fallback_order=order)
+        Price.objects.create(model=model, unit="output_tokens", price=price)
     assert chat(web, account, "two-prices").status_code == 200
     assert Request.objects.get().cost == 2 * stubs.OUTPUT_TOKENS
 

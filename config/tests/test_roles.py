@@ -43,6 +43,7 @@ PAGES = {
     "quotas.featureflag": OPERATORS,
     "inference.provider": OPERATORS,
     "inference.model": OPERATORS,
+    "inference.price": OPERATORS,
     "inference.request": HELPERS,
     "conversations.conversation": OPERATORS,
     "prompts.savedprompt": OPERATORS,
@@ -80,7 +81,10 @@ ACTIONS = {
     "quotas.quota.reset_usage": HELPERS,
 }
 
-ADD = {"accounts.user", "accounts.apikey", "quotas.plan", "quotas.featureflag", "inference.provider", "inference.model"}
+ADD = {
+    *("accounts.user", "accounts.apikey", "quotas.plan", "quotas.featureflag"),
+    *("inference.provider", "inference.model", "inference.price"),
+}
 
 MODELS = {model._meta.label_lower: model for model in admin.site._registry}
 each_role = pytest.mark.parametrize("role", sorted(ALL))

@@ -1,14 +1,15 @@
-"""The form of a provider, whose API key goes in and never comes out."""
+"""The forms of a provider, whose API key goes in and never comes out, and of a price, which is said in dollars."""
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from django import forms
-from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldBooleanSwitchWidget
+from unfold.widgets import UnfoldAdminDecimalFieldWidget, UnfoldAdminPasswordWidget, UnfoldBooleanSwitchWidget
 
-from inference.models import Provider
+from inference.models import MOST_PRICE, Price, Provider
 
 
 class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -51,3 +52,33 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]
             self.instance.api_key = ""
         provider: Provider = super().save(commit)
         return provider
+
+
+class UsdPerMillionField(forms.DecimalField):
+    """Dollars for a million units to people, micro-USD for a million units to programs."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(min_value=0, max_value=MOST_PRICE // 1_000_000, decimal_places=6, **kwargs)
+
+    def prepare_value(self, value: Any) -> Any:
+        return f"{Decimal(value).scaleb(-6).normalize():f}" if isinstance(value, int) else value
+
+    def clean(self, value: Any) -> Any:
+        dollars = super().clean(value)
+        return None if dollars is None else int(dollars.scaleb(6))
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return super().has_changed(None if initial is None else Decimal(initial).scaleb(-6), data)
+
+
+class PriceForm(forms.ModelForm):  # type: ignore[type-arg]
+    price = UsdPerMillionField(
+        label="USD per million",
+        widget=UnfoldAdminDecimalFieldWidget,
+        help_text="For a million units: 0.15 is $0.15 for a million tokens; 100 is $100 for a million seconds, which "
+        "is $0.006 for a minute; 10000 is $0.01 for a request.",
+    )
+
+    class Meta:
+        model = Price
+        fields: ClassVar = ["model", "unit", "price", "valid_from"]

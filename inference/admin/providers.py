@@ -2,38 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.contrib import admin
-from django.db import models, transaction
-from django.db.models import Count, QuerySet
-from django.forms import BaseModelFormSet, ModelForm
+from django.db.models import Count, Prefetch, QuerySet
 from django.http import HttpRequest
+from django.utils import timezone
 from django.utils.safestring import SafeString
 from unfold.admin import TabularInline
 from unfold.contrib.filters.admin import BooleanRadioFilter, ChoicesDropdownFilter, RelatedDropdownFilter
 from unfold.decorators import display
 
-from accounts.admin.base import AuditedAdmin
 from accounts.admin.display import EMPTY, label, link_to_list
 from inference.admin.forms import ProviderForm
-from inference.models import Model, Provider
-from inference.routes import forget_routes
-from quotas.admin.display import dollars
-
-
-class RouteAdmin(AuditedAdmin):
-    """For rows that routes are made of."""
-
-    def save_related(
-        self, request: HttpRequest, form: ModelForm[Any], formsets: list[BaseModelFormSet[Any, Any]], change: bool
-    ) -> None:
-        super().save_related(request, form, formsets, change)
-        transaction.on_commit(forget_routes)
-
-    def delete_model(self, request: HttpRequest, obj: models.Model) -> None:
-        super().delete_model(request, obj)
-        transaction.on_commit(forget_routes)
+from inference.admin.prices import ComingPriceInline, PriceHistoryInline, current_prices
+from inference.admin.routes import RouteAdmin
+from inference.models import Model, Price, Provider
 
 
 class OfferedModelInline(TabularInline):
@@ -106,9 +88,18 @@ class ModelAdmin(RouteAdmin):
     fieldsets = (
         (None, {"fields": (("name", "kind"), "is_active")}),
         ("Where it is", {"fields": (("provider", "upstream_name"), "fallback_order")}),
-        ("Prices and sizes", {"fields": (("input_price", "output_price"), ("context_window", "max_output_tokens"))}),
+        ("Sizes", {"fields": (("context_window", "max_output_tokens"),)}),
         ("Record", {"fields": (("created_at", "updated_at"), "row_id")}),
     )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Model]:
+        valid = Prefetch("prices", Price.objects.valid_at(timezone.now()), to_attr="prices_now")
+        offered: QuerySet[Model] = super().get_queryset(request)
+        return offered.prefetch_related(valid)
+
+    def get_inlines(self, request: HttpRequest, obj: Model | None) -> tuple[type, ...]:
+        """A model that is being made has no history."""
+        return (ComingPriceInline, PriceHistoryInline) if obj else (ComingPriceInline,)
 
     @display(description="tried")
     def place(self, model: Model) -> str:
@@ -119,9 +110,9 @@ class ModelAdmin(RouteAdmin):
     def kind_code(self, model: Model) -> str:
         return model.kind
 
-    @display(description="in · out, a million tokens", ordering="input_price")
+    @display(description="prices now (tokens: a million)")
     def shown_prices(self, model: Model) -> str:
-        return f"{dollars(model.input_price)} · {dollars(model.output_price)}"
+        return current_prices(getattr(model, "prices_now", []))
 
     @display(description="context", ordering="context_window", empty_value=EMPTY)
     def context(self, model: Model) -> str | None:

@@ -66,7 +66,15 @@ class RequestAdmin(HistoryAdmin):
     fieldsets = (
         (None, {"fields": (("user", "key"), ("shown_type", "row_id"), ("model", "provider"))}),
         ("Outcome", {"fields": (("shown_status", "error_code"), "problem")}),
-        ("Used", {"fields": (("tokens", "shown_cost"), ("seconds", "characters"), ("usage", "hold"))}),
+        (
+            "Used",
+            {
+                "fields": (
+                    *(("tokens", "cached_input_tokens"), ("seconds", "characters"), ("shown_cost", "usage")),
+                    "hold",
+                )
+            },
+        ),
         ("Time", {"fields": (("created_at", "finished_at"), ("first_byte", "milliseconds"))}),
         (BODIES, {"fields": ("asked", "answered")}),
     )

@@ -158,14 +158,14 @@ def test_a_deleted_provider_is_audited_and_off_the_road_at_once(operator, provid
 
 
 def test_an_edited_model_is_on_the_road_at_once(operator, provider, committing):
-    model = Model.objects.create(name="m", provider=provider, upstream_name="m", input_price=1)
-    assert routes_for("m", "llm")[0].input_price == 1
+    model = Model.objects.create(name="m", provider=provider, upstream_name="m", context_window=1)
+    assert routes_for("m", "llm")[0].context_window == 1
 
     with committing():
-        save(operator, page(model), input_price="150000")
+        save(operator, page(model), context_window="8192")
 
-    assert routes_for("m", "llm")[0].input_price == 150_000
-    assert (last_event().action, last_event().metadata) == ("model.updated", {"fields": ["input_price"]})
+    assert routes_for("m", "llm")[0].context_window == 8192
+    assert (last_event().action, last_event().metadata) == ("model.updated", {"fields": ["context_window"]})
 
     with committing():
         save(operator, page(model), is_active=None)
