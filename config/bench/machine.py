@@ -17,21 +17,23 @@ def load() -> float:
     return round(os.getloadavg()[0], 2)
 
 
-def describe(server: str) -> dict[str, Any]:
-    """The machine, the web server and the versions."""
+def describe(server: str | None = None) -> dict[str, Any]:
+    """The machine, the versions and, where one is measured, the web server."""
     with connection.cursor() as cursor:
         cursor.execute("SHOW server_version")
         postgres = cursor.fetchone()[0].split()[0]
-    return {
-        "server": server,
+    described: dict[str, Any] = {
         "machine": {"cores": len(os.sched_getaffinity(0)), "processor": _processor()},
         "versions": {
             "python": platform.python_version(),
             "django": django.__version__,
             "postgresql": postgres,
-            server: _version(server),
         },
     }
+    if server is not None:
+        described["server"] = server
+        described["versions"][server] = _version(server)
+    return described
 
 
 def _version(package: str) -> str:

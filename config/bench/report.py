@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 TITLES = {"direct": "direct to the stub", "bare_sql": "the road's SQL alone", "mainstay": "through Mainstay"}
+HOLDS = {"least_sql": "the least SQL", "bare_sql": "the statements alone", "mainstay": "through Mainstay"}
 
 
 def metered(result: dict[str, Any]) -> str:
     """The table of `bench metered`."""
-    machine = result["machine"]
     lines = [
-        f"{machine['cores']} cores ({machine['processor']}), {result['server']}, "
-        + ", ".join(f"{name} {version}" for name, version in result["versions"].items() if version),
+        _machine(result),
         "",
         f"{'':24}{'requests/s':>16}{'p50 ms':>18}{'p99 ms':>18}{'added p50 ms':>18}",
         f"{'concurrency':24}" + f"{1:>8}{32:>8}" + f"{1:>10}{32:>8}" * 3,
@@ -23,6 +22,47 @@ def metered(result: dict[str, Any]) -> str:
     streams = result["streams"]
     lines += [_line(TITLES[road], streams[road], streams["direct"]) for road in ("direct", "mainstay")]
     return "\n".join([*lines, "", *_counts(result)])
+
+
+def quotas(result: dict[str, Any]) -> str:
+    """The table of `bench quotas`."""
+    threads = list(result["one_user"])
+    counts = [int(name.removeprefix("t")) for name in threads]
+    titles = ("calls/s", "p50 ms", "p99 ms")
+    lines = [
+        _machine(result),
+        "",
+        f"{'':28}" + "".join(f"{title:>{10 * len(counts)}}" for title in titles),
+        f"{'threads':28}" + "".join(f"{count:>10}" for count in counts) * 3,
+    ]
+    for name, title in (("one_user", "one user"), ("many_users", f"{result['users']:,} users")):
+        figures = [result[name][one] for one in threads]
+        lines += ["", title]
+        lines += [_holds(HOLDS[way], [one[way] for one in figures]) for way in HOLDS]
+        lines += [_ratios("… times the statements alone", [f"{one['ratio']:.2f}" for one in figures])]
+        halves = [f"{one['ratio_low']:.2f}-{one['ratio_high']:.2f}" for one in figures]
+        lines += [_ratios("… in half of the rounds", halves)]
+    facts = {
+        "of a limit of": f"{result['limit']:,}, which {max(counts)} threads exceed, {result['limit']:,} were admitted",
+        "calls in all": f"{result['calls']:,}, {result['errors']} errors, {result['deadlocks']} deadlocks",
+    }
+    return "\n".join([*lines, "", *(f"{name:28}{fact}" for name, fact in facts.items())])
+
+
+def _holds(title: str, figures: list[dict[str, Any]]) -> str:
+    columns = (("rps", 0), ("p50_ms", 2), ("p99_ms", 2))
+    cells = [_number(one[name], 10, digits) for name, digits in columns for one in figures]
+    return f"{title:28}" + "".join(cells)
+
+
+def _ratios(title: str, ratios: list[str]) -> str:
+    return f"{title:28}{'':{10 * len(ratios)}}" + "".join(f"{ratio:>10}" for ratio in ratios)
+
+
+def _machine(result: dict[str, Any]) -> str:
+    machine = result["machine"]
+    parts = [f"{machine['cores']} cores ({machine['processor']})", *([result["server"]] if "server" in result else [])]
+    return ", ".join([*parts, *(f"{name} {version}" for name, version in result["versions"].items() if version)])
 
 
 def _line(title: str, figures: dict[str, Any], direct: dict[str, Any]) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from accounts.exceptions import InvalidInput, NotAuthenticated
@@ -67,8 +69,6 @@ def reserve(
     it `KeyBudgetExceeded`; `IdempotencyMismatch` if the idempotency key was used for other amounts; `InvalidInput` on
     negative amounts.
     """
-    if not amounts or min(amounts.values()) < 0:
-        raise InvalidInput("Amounts must be given and must not be negative.", param="amounts")
     wanted = _Wanted(
         reservation_id=reservation_id or uuid7(),
         user_id=user_id,
@@ -79,19 +79,7 @@ def reserve(
         by_client=by_client,
         also=also,
     )
-    if idempotency_key is None:
-        return _reserve(wanted)
-    if held := _held_before(user_id, amounts, idempotency_key):
-        return held
-    try:
-        with transaction.atomic():
-            return _reserve(wanted)
-    except IntegrityError:
-        # The key may be known of the user that this one was merged into meanwhile.
-        held = _held_before(current_id(user_id), amounts, idempotency_key)
-        if held is None:
-            raise
-        return held
+    return _hold_once(wanted, _try_reserve if idempotency_key is None else _try_in_transaction)
 
 
 def settle(*, reservation_id: UUID, used: Amounts, also: Also | None = None) -> None:
@@ -127,10 +115,17 @@ def consume(
 
     Its idempotency keys are apart from those of reservations, which may be released.
     """
-    key = None if idempotency_key is None else f"usage:{idempotency_key}"
-    with transaction.atomic():
-        hold = reserve(user_id=user_id, amounts=amounts, seconds=60, api_key_id=api_key_id, idempotency_key=key)
-        ledger.settle(id=hold.id, used=amounts, now=timezone.now())
+    wanted = _Wanted(
+        reservation_id=uuid7(),
+        user_id=user_id,
+        api_key_id=api_key_id,
+        amounts=amounts,
+        seconds=60,
+        idempotency_key=None if idempotency_key is None else f"usage:{idempotency_key}",
+        by_client=False,
+        also=None,
+    )
+    _hold_once(wanted, _try_consume)
 
 
 def sweep_expired(*, now: datetime | None = None) -> int:
@@ -180,14 +175,36 @@ class _Wanted:
     also: Also | None
 
 
-def _reserve(wanted: _Wanted) -> Hold:
-    hold, rows = _try_reserve(wanted)
+_Attempt = Callable[[_Wanted], tuple[Hold | None, list[ledger.Row]]]
+
+
+def _hold_once(wanted: _Wanted, attempt: _Attempt) -> Hold:
+    if not wanted.amounts or min(wanted.amounts.values()) < 0:
+        raise InvalidInput("Amounts must be given and must not be negative.", param="amounts")
+    if wanted.idempotency_key is None:
+        return _hold(wanted, attempt)
+    if held := _held_before(wanted.user_id, wanted):
+        return held
+    try:
+        return _hold(wanted, attempt)
+    except IntegrityError:
+        # The key may be known of the user that this one was merged into meanwhile.
+        held = _held_before(current_id(wanted.user_id), wanted)
+        if held is None:
+            raise
+        return held
+
+
+def _hold(wanted: _Wanted, attempt: _Attempt) -> Hold:
+    hold, rows = attempt(wanted)
     if hold is None and not _includes(rows, wanted.amounts):
         _provision_current(wanted.user_id)
-        hold, rows = _try_reserve(wanted)
+        hold, rows = attempt(wanted)
     if hold is None and not all(row.is_current for row in rows):
+        if connection.in_atomic_block:
+            _lock_quotas(wanted)
         reset_due(user_id=wanted.user_id, api_key_id=wanted.api_key_id)
-        hold, rows = _try_reserve(wanted)
+        hold, rows = attempt(wanted)
     if hold is None:
         raise _refusal(rows, wanted.amounts)
     return hold
@@ -203,6 +220,12 @@ def _provision_current(user_id: UUID) -> None:
         if became == current:
             raise
         provision(user_id=became)
+
+
+def _lock_quotas(wanted: _Wanted) -> None:
+    """Lock whatever beginning periods and holding lock one after the other, so that both together keep to one order."""
+    quotas = Quota.objects.filter(Q(user_id=wanted.user_id) | Q(api_key_id=wanted.api_key_id, api_key__isnull=False))
+    list(quotas.order_by("id").select_for_update(no_key=True).values_list("id"))
 
 
 def _try_reserve(wanted: _Wanted) -> tuple[Hold | None, list[ledger.Row]]:
@@ -223,6 +246,28 @@ def _try_reserve(wanted: _Wanted) -> tuple[Hold | None, list[ledger.Row]]:
     return (Hold(wanted.reservation_id, expires_at) if admitted else None), rows
 
 
+def _try_in_transaction(wanted: _Wanted) -> tuple[Hold | None, list[ledger.Row]]:
+    """Without an error for a larger transaction, and letting the quotas go if the hold is not admitted.
+
+    Whoever begins their periods next locks others too, in the order of the ids of all.
+    """
+    with transaction.atomic():
+        hold, rows = _try_reserve(wanted)
+        if hold is None:
+            transaction.set_rollback(True)
+    return hold, rows
+
+
+def _try_consume(wanted: _Wanted) -> tuple[Hold | None, list[ledger.Row]]:
+    with transaction.atomic():
+        hold, rows = _try_reserve(wanted)
+        if hold is None:
+            transaction.set_rollback(True)
+        else:
+            ledger.settle(id=hold.id, used=wanted.amounts, now=timezone.now())
+    return hold, rows
+
+
 def _includes(rows: list[ledger.Row], amounts: Amounts) -> bool:
     """Whether every resource has at least one quota of the user's own."""
     return {row.meter.resource for row in rows if not row.of_key} == {meter.resource for meter in amounts}
@@ -241,10 +286,10 @@ def _exceeded(found: Quota | ledger.Row, *, of_key: bool) -> QuotaExceeded:
     return error(meter=found.meter, limit=found.limit, remaining=found.remaining, resets_at=found.reset_date)
 
 
-def _held_before(user_id: UUID, amounts: Amounts, idempotency_key: str) -> Hold | None:
-    found = Reservation.objects.filter(user_id=user_id, idempotency_key=idempotency_key).first()
+def _held_before(user_id: UUID, wanted: _Wanted) -> Hold | None:
+    found = Reservation.objects.filter(user_id=user_id, idempotency_key=wanted.idempotency_key).first()
     if found is None:
         return None
-    if found.amounts != {str(meter): amount for meter, amount in amounts.items()}:
+    if found.amounts != {str(meter): amount for meter, amount in wanted.amounts.items()}:
         raise IdempotencyMismatch
     return Hold(found.id, found.expires_at)

@@ -49,7 +49,8 @@ def provision(*, user_id: UUID) -> None:
             if plan is None:
                 return
             Subscription.objects.bulk_create([Subscription(user_id=user_id, plan=plan)], ignore_conflicts=True)
-        subscription = live.select_related("plan").get(user_id=user_id)
+        # Whoever adds quotas holds the subscription: two who do, or who change the plan, never wait for each other.
+        subscription = live.select_for_update(no_key=True).get(user_id=user_id)
         _add_missing_quotas({user_id: subscription.anchored_at}, subscription.plan, timezone.now())
 
 
