@@ -193,7 +193,7 @@ def reserve(
     user_id: UUID,
     api_key_id: UUID | None,
     amounts: Amounts,
-    idempotency_key: str | None,
+    idempotency_key: str,
     by_client: bool,
     now: datetime,
     expires_at: datetime,

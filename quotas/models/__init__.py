@@ -1,6 +1,7 @@
 """What callers may use: plans, subscriptions, quotas and the holds on them, feature flags."""
 
 from quotas.models.flags import FeatureFlag, FlagExposure, FlagRule, FlagVariant
+from quotas.models.idempotency import IdempotencyRecord
 from quotas.models.plans import LimitFields, Plan, PlanLimit, Subscription
 from quotas.models.quotas import Quota, Reservation
 
@@ -9,6 +10,7 @@ __all__ = [
     "FlagExposure",
     "FlagRule",
     "FlagVariant",
+    "IdempotencyRecord",
     "LimitFields",
     "Plan",
     "PlanLimit",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from accounts.exceptions import InvalidInput, NotAuthenticated
@@ -15,7 +15,6 @@ from accounts.merging import current_id
 from quotas import ledger
 from quotas.budgets import current_budgets
 from quotas.exceptions import (
-    IdempotencyMismatch,
     KeyBudgetExceeded,
     QuotaExceeded,
     ReservationNotFound,
@@ -52,7 +51,7 @@ def reserve(
     amounts: Amounts,
     seconds: int,
     api_key_id: UUID | None = None,
-    idempotency_key: str | None = None,
+    idempotency_key: str = "",
     reservation_id: UUID | None = None,
     by_client: bool = False,
     also: Also | None = None,
@@ -62,9 +61,9 @@ def reserve(
     `api_key_id` is the key that calls, whose budgets have to admit the amounts too, also when it calls for somebody
     else than its owner. A meter without a quota is not limited, as long as another meter of the same resource in
     `amounts` has one; a resource without any is not in the user's plan. Only a hold that is made `by_client` can be
-    ended over the API. `also` is written in the same statement if the hold is admitted. Raises `QuotaExceeded`, and of
-    it `KeyBudgetExceeded`; `IdempotencyMismatch` if the idempotency key was used for other amounts; `InvalidInput` on
-    negative amounts.
+    ended over the API. `idempotency_key` is only noted; `quotas.idempotency` acts on it. `also` is written in the same
+    statement if the hold is admitted. Raises `QuotaExceeded`, and of it `KeyBudgetExceeded`; `InvalidInput` on negative
+    amounts.
     """
     if not amounts or min(amounts.values()) < 0:
         raise InvalidInput("Amounts must be given and must not be negative.", param="amounts")
@@ -78,19 +77,7 @@ def reserve(
         by_client=by_client,
         also=also,
     )
-    if idempotency_key is None:
-        return _reserve(wanted)
-    if held := _held_before(user_id, amounts, idempotency_key):
-        return held
-    try:
-        with transaction.atomic():
-            return _reserve(wanted)
-    except IntegrityError:
-        # The key may be known of the user that this one was merged into meanwhile.
-        held = _held_before(current_id(user_id), amounts, idempotency_key)
-        if held is None:
-            raise
-        return held
+    return _reserve(wanted)
 
 
 def settle(*, reservation_id: UUID, used: Amounts, also: Also | None = None) -> None:
@@ -119,16 +106,12 @@ def release(*, reservation_id: UUID) -> None:
         raise ReservationNotHeld
 
 
-def consume(
-    *, user_id: UUID, amounts: Amounts, api_key_id: UUID | None = None, idempotency_key: str | None = None
-) -> None:
-    """Reserve and settle in one transaction: for work that is already done or costs nothing to refuse.
-
-    Its idempotency keys are apart from those of reservations, which may be released.
-    """
-    key = None if idempotency_key is None else f"usage:{idempotency_key}"
+def consume(*, user_id: UUID, amounts: Amounts, api_key_id: UUID | None = None, idempotency_key: str = "") -> None:
+    """Reserve and settle in one transaction: for work that is already done or costs nothing to refuse."""
     with transaction.atomic():
-        hold = reserve(user_id=user_id, amounts=amounts, seconds=60, api_key_id=api_key_id, idempotency_key=key)
+        hold = reserve(
+            user_id=user_id, amounts=amounts, seconds=60, api_key_id=api_key_id, idempotency_key=idempotency_key
+        )
         ledger.settle(id=hold.id, used=amounts, now=timezone.now())
 
 
@@ -174,7 +157,7 @@ class _Wanted:
     api_key_id: UUID | None
     amounts: Amounts
     seconds: int
-    idempotency_key: str | None
+    idempotency_key: str
     by_client: bool
     also: Also | None
 
@@ -238,12 +221,3 @@ def _refusal(rows: list[ledger.Row], amounts: Amounts) -> QuotaExceeded:
 def _exceeded(found: Quota | ledger.Row, *, of_key: bool) -> QuotaExceeded:
     error = KeyBudgetExceeded if of_key else QuotaExceeded
     return error(meter=found.meter, limit=found.limit, remaining=found.remaining, resets_at=found.reset_date)
-
-
-def _held_before(user_id: UUID, amounts: Amounts, idempotency_key: str) -> Hold | None:
-    found = Reservation.objects.filter(user_id=user_id, idempotency_key=idempotency_key).first()
-    if found is None:
-        return None
-    if found.amounts != {str(meter): amount for meter, amount in amounts.items()}:
-        raise IdempotencyMismatch
-    return Hold(found.id, found.expires_at)
