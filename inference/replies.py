@@ -13,6 +13,8 @@ from inference.payloads import estimate_tokens
 
 DONE = b"data: [DONE]\n\n"
 
+STREAM_HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
 
 def reported_usage(value: Any) -> tuple[int, int] | None:
     """Input and output tokens as an OpenAI `usage` object names them; None if it makes no sense."""

@@ -20,8 +20,10 @@ from inference import rows
 from inference.models import Request
 from inference.payloads import bounded_copy, estimate_input_tokens
 from inference.routes import Route, routes_for
+from quotas import idempotency
 from quotas import services as quotas
 from quotas.exceptions import ReservationNotHeld
+from quotas.idempotency import Answer, Claim
 from quotas.meters import Meter, Resource, Unit
 
 log = structlog.get_logger(__name__)
@@ -53,6 +55,7 @@ class Outcome:
     first_byte: float | None = None
     text: str = ""
     response: Any = None
+    answer: Answer | None = None
 
     def fail(self, code: str, message: str, status: Status = Status.ERROR) -> None:
         self.status, self.error_code, self.error_message = status, code, message
@@ -60,7 +63,7 @@ class Outcome:
 
 @dataclass(slots=True)
 class Call:
-    """An open call: its hold is taken and its request row is `running`."""
+    """An open call: its hold is taken and its request row is `running`. `claim` is that to its idempotency key."""
 
     request_id: UUID
     reservation_id: UUID
@@ -71,6 +74,7 @@ class Call:
     is_stream: bool
     input_estimate: int
     begun: float
+    claim: Claim | None = None
     outcome: Outcome = field(default_factory=Outcome)
 
     @property
@@ -88,8 +92,10 @@ class Call:
         return self.outcome.route or self.routes[0]
 
 
-def open_call(*, caller: Caller, kind: Resource, payload: dict[str, Any]) -> Call:
+def open_call(*, caller: Caller, kind: Resource, payload: dict[str, Any], claim: Claim | None = None) -> Call:
     """Hold what the call may use and write its request row, in one statement.
+
+    With an idempotency key, this is done in the transaction that claims it (`quotas.idempotency.claimed`).
 
     Raises `ModelNotFound`, `QuotaExceeded`, `InvalidInput`; then nothing has been written.
     """
@@ -104,7 +110,7 @@ def open_call(*, caller: Caller, kind: Resource, payload: dict[str, Any]) -> Cal
     output_estimate = _output_estimate(payload, routes[0]) if kind == Resource.LLM else 0
     call = Call(
         request_id=uuid7(),
-        reservation_id=uuid7(),
+        reservation_id=claim.id if claim else uuid7(),
         caller=caller,
         kind=kind,
         routes=routes,
@@ -112,6 +118,7 @@ def open_call(*, caller: Caller, kind: Resource, payload: dict[str, Any]) -> Cal
         is_stream=kind == Resource.LLM and payload.get("stream") is True,
         input_estimate=input_estimate,
         begun=time.monotonic(),
+        claim=claim,
     )
     amounts = _amounts(kind, routes[0], input_estimate, output_estimate)
     row = rows.opening(
@@ -129,6 +136,7 @@ def open_call(*, caller: Caller, kind: Resource, payload: dict[str, Any]) -> Cal
         api_key_id=caller.api_key_id,
         amounts=amounts,
         seconds=settings.CALL_DEADLINE_SECONDS + settings.HOLD_GRACE_SECONDS,
+        idempotency_key=claim.key if claim else "",
         also=row,
     )
     return call
@@ -137,8 +145,21 @@ def open_call(*, caller: Caller, kind: Resource, payload: dict[str, Any]) -> Cal
 def settle(call: Call) -> None:
     """Charge what `call.outcome` says was used and finish the request row, in one statement, once.
 
-    A call that the sweeper has ended meanwhile stays as the sweeper wrote it.
+    A call that the sweeper has ended meanwhile stays as the sweeper wrote it. With an idempotency key, what was charged
+    is kept with `call.outcome.answer`, in the same transaction; what cost nothing frees the key.
     """
+    if call.claim is None:
+        _settle(call)
+        return
+    with transaction.atomic(savepoint=False):
+        _settle(call)
+        if call.outcome.usage == Usage.NONE or call.outcome.answer is None:
+            idempotency.free(call.claim.id)
+        else:
+            idempotency.finish(call.claim.id, call.outcome.answer)
+
+
+def _settle(call: Call) -> None:
     outcome = call.outcome
     ending = rows.finishing(
         request_id=call.request_id,
@@ -170,8 +191,9 @@ def settle(call: Call) -> None:
 def sweep_abandoned(*, now: datetime | None = None, batch: int = 500, all_running: bool = False) -> int:
     """End the calls whose process died: what was sent upstream is charged, and the hold let go; how many there were.
 
-    How much came back nobody knows, so only the request itself and its (estimated) input are charged. `all_running` is
-    for a start at which nothing else runs: it does not wait until the holds expire.
+    How much came back nobody knows, so only the request itself and its (estimated) input are charged; and nothing where
+    there is an idempotency key, since the caller will send the call again. `all_running` is for a start at which
+    nothing else runs: it does not wait until the holds expire.
     """
     now = now or timezone.now()
     lost = Request.objects.filter(status=Status.RUNNING).order_by("id")
@@ -180,7 +202,9 @@ def sweep_abandoned(*, now: datetime | None = None, batch: int = 500, all_runnin
     swept = 0
     for request in lost[:batch]:
         with transaction.atomic():
-            swept += _end(request, now, ABANDONED, "The process that handled this call was lost.")
+            has_key = request.reservation_id is not None and idempotency.is_claimed(request.reservation_id)
+            message = "The process that handled this call was lost."
+            swept += _end(request, now, ABANDONED, message, is_charged=not has_key)
     return swept
 
 
@@ -192,20 +216,26 @@ def end_running(*, user_id: UUID) -> None:
             _end(request, now, USER_ERASED, "")
 
 
-def _end(request: Request, now: datetime, code: str, message: str) -> int:
+def _end(request: Request, now: datetime, code: str, message: str, *, is_charged: bool = True) -> int:
     claimed = Request.objects.filter(pk=request.pk, status=Status.RUNNING).update(
         status=Status.ERROR,
         error_code=code,
         error_message=message,
         finished_at=now,
         processing_time=int((now - request.created_at) / timedelta(milliseconds=1)),
+        **({} if is_charged else {"usage": Usage.NONE, "input_tokens": 0}),
     )
-    if claimed and request.reservation_id is not None:
+    if not claimed or request.reservation_id is None:
+        return claimed
+    if is_charged:
         used = {
             Meter(request.request_type, Unit.REQUESTS): 1,
             Meter(request.request_type, Unit.TOKENS): request.input_tokens,
         }
         quotas.settle(reservation_id=request.reservation_id, used=used)
+    else:
+        _release(request.reservation_id)
+        idempotency.free(request.reservation_id)
     return claimed
 
 
