@@ -110,11 +110,11 @@ def claim(*, user_id: UUID, attempt: Attempt) -> Claim:
     # The statement has locked the row that was in its way, so it is still there.
     found = IdempotencyRecord.objects.get(user_id=current_id(user_id), key=attempt.key)
     if found.fingerprint != attempt.fingerprint:
-        raise IdempotencyMismatch
+        raise IdempotencyMismatch(param=HEADER)
     if found.status == Status.RUNNING:
-        raise IdempotencyKeyInUse
+        raise IdempotencyKeyInUse(param=HEADER)
     if found.response_status is None or found.body is None:
-        raise AnswerNotKept
+        raise AnswerNotKept(param=HEADER)
     raise AnsweredBefore(Answer(found.response_status, found.headers, bytes(found.body)))
 
 
