@@ -30,7 +30,7 @@ from accounts.exceptions import (
     TooManyAttempts,
 )
 from inference.exceptions import BodyTooLarge, ServerStopping, UpstreamError, UpstreamRefused, UpstreamTimeout
-from quotas.exceptions import IdempotencyMismatch, QuotaExceeded
+from quotas.exceptions import AnswerNotKept, IdempotencyKeyInUse, IdempotencyMismatch, QuotaExceeded
 
 log = structlog.get_logger(__name__)
 
@@ -162,6 +162,10 @@ def _headers(error: DomainError) -> dict[str, str] | None:
         return headers
     if isinstance(error, TooManyAttempts):
         return {"Retry-After": str(error.retry_after)}
+    if isinstance(error, IdempotencyKeyInUse):
+        return {"Retry-After": "1"}
+    if isinstance(error, AnswerNotKept):
+        return {"x-should-retry": "false"}
     if isinstance(error, NotAuthenticated):
         return {"WWW-Authenticate": 'Bearer realm="mainstay"'}
     return None

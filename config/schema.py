@@ -9,6 +9,7 @@ from drf_spectacular.utils import OpenApiParameter
 
 from accounts.people import HEADER
 from accounts.scopes import Scope
+from quotas import idempotency
 
 Schema = dict[str, Any]
 
@@ -22,6 +23,13 @@ ON_BEHALF_OF = OpenApiParameter(
     description="Whom a key with the scope `act-as` acts for: `channel:id`, such as `discord:1234`, or a user's id.",
 )
 
+IDEMPOTENCY_KEY = OpenApiParameter(
+    idempotency.HEADER,
+    str,
+    OpenApiParameter.HEADER,
+    description="Makes the call safe to repeat: the same key and body get the same answer, and are charged once.",
+)
+
 
 class ScopedSchema(AutoSchema):
     """Says of each operation which scope a key needs for it, and which need no credential."""
@@ -31,7 +39,11 @@ class ScopedSchema(AutoSchema):
         return [*auths, {}] if self._scope() is None and {} not in auths else auths
 
     def get_override_parameters(self) -> list[Any]:
-        return [] if self._scope() is None else [ON_BEHALF_OF]
+        action = getattr(self.view, getattr(self.view, "action", None) or "", None)
+        return [
+            *([] if self._scope() is None else [ON_BEHALF_OF]),
+            *([IDEMPOTENCY_KEY] if getattr(action, "is_idempotent", False) else []),
+        ]
 
     def get_description(self) -> str:  # type: ignore[override]
         described: str = super().get_description() or ""
@@ -96,6 +108,9 @@ def _operation(summary: str, description: str, required: list[str] | None = None
         "responses": {"200": {"description": "As OpenAI's.", "content": {"application/json": {"schema": ANYTHING}}}},
     }
     if required:
+        described = IDEMPOTENCY_KEY.description
+        key = {"name": idempotency.HEADER, "in": "header", "description": described, "schema": {"type": "string"}}
+        operation["parameters"] = [key]
         body: Schema = {"type": "object", "required": required, "properties": properties, "additionalProperties": True}
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
     return operation

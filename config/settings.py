@@ -127,7 +127,7 @@ CORS_ALLOW_HEADERS = [
     *(f"x-stainless-{name}" for name in ("runtime", "runtime-version", "timeout")),
 ]
 CORS_EXPOSE_HEADERS = [
-    *("retry-after", "x-request-id", "x-should-retry", "x-quota-reset"),
+    *("retry-after", "x-request-id", "x-should-retry", "x-quota-reset", "idempotent-replayed"),
     *(f"x-ratelimit-{what}-{unit}" for what in ("limit", "remaining", "reset") for unit in ("requests", "tokens")),
 ]
 
@@ -399,6 +399,9 @@ MAX_BODY_BYTES = env_int("MAX_BODY_BYTES", 10 * 1024 * 1024)
 MAX_JSON_DEPTH = env_int("MAX_JSON_DEPTH", 32)
 # What the request history keeps of each body.
 HISTORY_BYTES = env_int("HISTORY_BYTES", 8 * 1024)
+# For so long an answer is kept with its Idempotency-Key, if it is not larger than that.
+IDEMPOTENCY_HOURS = env_int("IDEMPOTENCY_HOURS", 24, least=1)
+IDEMPOTENCY_BYTES = env_int("IDEMPOTENCY_BYTES", 4 * 1024 * 1024)
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
 FILE_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
 

@@ -16,6 +16,7 @@ from conversations.exceptions import ConversationNotFound
 from conversations.models import Conversation, Message
 from inference import services as inference
 from inference.services import Call
+from quotas.idempotency import Claim
 from quotas.meters import Resource
 
 Role = Message.Role
@@ -49,7 +50,9 @@ class Turn:
             )
 
 
-def open_chat(*, caller: Caller, payload: dict[str, Any], conversation_id: str | None = None) -> Turn:
+def open_chat(
+    *, caller: Caller, payload: dict[str, Any], conversation_id: str | None = None, claim: Claim | None = None
+) -> Turn:
     """The first commit of a chat call: its hold, its request row, and the user's message if it names a conversation.
 
     The conversation is named by `metadata.conversation_id` in the payload or by `conversation_id`. Raises
@@ -58,10 +61,10 @@ def open_chat(*, caller: Caller, payload: dict[str, Any], conversation_id: str |
     _check_chat(payload)
     payload, named = _take_conversation_id(payload)
     if not (named or conversation_id):
-        return Turn(inference.open_call(caller=caller, kind=Resource.LLM, payload=payload))
+        return Turn(inference.open_call(caller=caller, kind=Resource.LLM, payload=payload, claim=claim))
     with transaction.atomic():
         conversation = _own_conversation(named or conversation_id, caller)
-        call = inference.open_call(caller=caller, kind=Resource.LLM, payload=payload)
+        call = inference.open_call(caller=caller, kind=Resource.LLM, payload=payload, claim=claim)
         last = payload["messages"][-1]
         if last.get("role") == Role.USER:
             append_message(

@@ -23,7 +23,10 @@ from conversations.serializers import ConversationSerializer, MessageSerializer
 from conversations.services import Turn
 from inference.exchange import begin
 from inference.payloads import parse_object
+from inference.replies import STREAM_HEADERS
 from inference.views import json_response, openai_view
+from quotas.idempotency import claimed
+from quotas.idempotency_views import attempt_of
 
 
 @openai_view("POST", Scope.INFERENCE)
@@ -32,17 +35,15 @@ async def chat_completions(request: HttpRequest) -> HttpResponseBase:
     if not exchange.call.is_stream:
         return json_response(await exchange.answer())
     await exchange.start()
-    return StreamingHttpResponse(
-        exchange,
-        content_type="text/event-stream",
-        headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
-    )
+    return StreamingHttpResponse(exchange, headers=STREAM_HEADERS)
 
 
 def _open_chat(request: HttpRequest) -> Turn:
     caller = require_caller(request)
     payload = parse_object(request.body)
-    return services.open_chat(caller=caller, payload=payload, conversation_id=request.headers.get("X-Conversation-ID"))
+    conversation_id = request.headers.get("X-Conversation-ID")
+    with claimed(user_id=caller.user_id, attempt=attempt_of(request, payload, conversation_id)) as claim:
+        return services.open_chat(caller=caller, payload=payload, conversation_id=conversation_id, claim=claim)
 
 
 class ConversationViewSet(viewsets.ModelViewSet[Conversation]):

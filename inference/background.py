@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 import structlog
@@ -39,12 +39,15 @@ def in_thread(work: Callable[[], T]) -> asyncio.Future[T]:
     return asyncio.shield(running)
 
 
-def in_background(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-    """Start a task that no request's cancellation reaches; its failure is logged."""
+def in_background(work: Coroutine[Any, Any, T], *, told: type[Exception] | None = None) -> asyncio.Task[T]:
+    """Start a task that no request's cancellation reaches; its failure is logged.
+
+    One of the class `told` is not: that is for whoever awaits the task.
+    """
     task = asyncio.get_running_loop().create_task(work)
     _open.add(task)
     task.add_done_callback(_open.discard)
-    task.add_done_callback(log_failure)
+    task.add_done_callback(partial(log_failure, told=told))
     return task
 
 
@@ -55,9 +58,11 @@ async def drain(seconds: float = 10.0) -> None:
         await asyncio.wait(_open, timeout=left)
 
 
-def log_failure(task: asyncio.Future[Any]) -> None:
+def log_failure(task: asyncio.Future[Any], *, told: type[Exception] | None = None) -> None:
     """A done-callback for work that nobody may be waiting for any more."""
-    if not task.cancelled() and (error := task.exception()) is not None:
+    if task.cancelled() or (error := task.exception()) is None:
+        return
+    if told is None or not isinstance(error, told):
         log.error("background_task_failed", exc_info=error)
 
 

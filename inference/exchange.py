@@ -15,15 +15,17 @@ from weakref import WeakSet
 
 import orjson
 import structlog
+from django.conf import settings
 from django.db import InterfaceError, OperationalError
 
 from inference import upstream
 from inference.background import in_background, in_thread
 from inference.exceptions import ServerStopping, UpstreamError, UpstreamRefused, UpstreamTimeout
 from inference.payloads import estimate_tokens
-from inference.replies import DONE, StreamedReply, TokenUsage, reported_usage, text_of
+from inference.replies import DONE, STREAM_HEADERS, StreamedReply, TokenUsage, reported_usage, text_of
 from inference.routes import Route
 from inference.services import CLIENT_DISCONNECTED, DEADLINE, UPSTREAM_ERROR, Call, Status, Usage
+from quotas.idempotency import JSON_HEADERS, Answer
 
 Payload = dict[str, Any]
 
@@ -68,7 +70,10 @@ async def end_all(seconds: float = 2.0) -> None:
     ends = time.monotonic() + seconds
     while _open and time.monotonic() < ends:
         for exchange in list(_open):
-            exchange.close()
+            if exchange.outlives_caller:
+                exchange.stop()
+            else:
+                exchange.close()
         await asyncio.sleep(0.02)
 
 
@@ -83,6 +88,9 @@ class Exchange:
 
     Django calls `close` when the response is over, however it ended; on a stream that has not ended by itself this
     is how a caller who left is noticed.
+
+    A caller with an idempotency key has said that it will ask again: if it leaves, the call goes on to its end, and the
+    answer is kept. Who leaves before anything was asked of a model costs nothing, and the key is free.
     """
 
     def __init__(self, opened: Opened) -> None:
@@ -95,6 +103,8 @@ class Exchange:
         self._first: bytes | None = None
         self._patience: asyncio.Timeout | None = None
         self._stopping = False
+        self.outlives_caller = False
+        self._kept = bytearray()
         _open.add(self)
 
     # Whole answers ---------------------------------------------------------------------------------------------
@@ -104,13 +114,20 @@ class Exchange:
 
         `shape` checks and converts what a route answers; when it raises, the next route is tried.
         """
+        if self.call.claim is not None:
+            self.outlives_caller = True
+            return await asyncio.shield(in_background(self._answered(shape), told=UpstreamError))
+        try:
+            return await self._answered(shape)
+        except asyncio.CancelledError:
+            in_background(self.abandon())
+            raise
+
+    async def _answered(self, shape: Callable[[Payload], Payload]) -> Payload:
         outcome = self.call.outcome
         try:
             async with asyncio.timeout(self._seconds_left()) as self._patience:
                 value = await self._ask(shape)
-        except asyncio.CancelledError:
-            in_background(self.abandon())
-            raise
         except TimeoutError:
             raise await self._failed(self._out_of_time()) from None
         except UpstreamError as error:
@@ -120,6 +137,8 @@ class Exchange:
         outcome.response, outcome.text = value, text_of(value)
         if "model" in value:
             value["model"] = self.call.model
+        if self.call.claim is not None:
+            outcome.answer = Answer(200, JSON_HEADERS, orjson.dumps(value))
         await self._settled()
         return value
 
@@ -142,7 +161,8 @@ class Exchange:
 
     async def start(self) -> None:
         """Wait for the first bytes. Raises `UpstreamError` if no route gets as far as that."""
-        self._chunks = self._relay()
+        self.outlives_caller = self.call.claim is not None
+        self._chunks = self._relay_apart() if self.outlives_caller else self._relay()
         try:
             self._first = await anext(self._chunks)
         except asyncio.CancelledError:
@@ -169,6 +189,22 @@ class Exchange:
         if self._settling is None:
             in_background(self.abandon())
 
+    async def _relay_apart(self) -> AsyncGenerator[bytes, None]:
+        """The same bytes, taken by a task that goes on when nobody takes them from here any more."""
+        taken: asyncio.Queue[bytes | None] = asyncio.Queue()
+
+        async def take() -> None:
+            try:
+                async for data in self._relay():
+                    taken.put_nowait(data)
+            finally:
+                taken.put_nowait(None)
+
+        taking = in_background(take(), told=UpstreamError)
+        while (data := await taken.get()) is not None:
+            yield data
+        await taking
+
     async def _relay(self) -> AsyncGenerator[bytes, None]:
         reply = self.reply = StreamedReply(model=self.call.model, include_usage=_wants_usage(self.call.payload))
         failure: UpstreamError | None = None
@@ -180,6 +216,7 @@ class Exchange:
                     if events is None:
                         break
                     if data := reply.take(events):
+                        self._keep(data)
                         yield data
             reply.finish()
         except TimeoutError:
@@ -189,9 +226,11 @@ class Exchange:
         if failure is None:
             self.call.outcome.status = Status.SUCCESS
             self._account_reply(reply)
+            self._keep(DONE)
             await self._settled()
             yield DONE
             return
+        self._keep(_error_event(failure))
         failure = await self._failed(failure)
         if self.call.outcome.first_byte is None:
             raise failure
@@ -226,6 +265,8 @@ class Exchange:
 
     async def abandon(self) -> None:
         """End the call because its caller has left: upstream is closed, what was delivered is charged."""
+        if self.outlives_caller:
+            return
         if self._chunks is not None:
             with suppress(RuntimeError):  # somebody else is closing it
                 await self._chunks.aclose()
@@ -233,7 +274,7 @@ class Exchange:
             self.call.outcome.fail(CLIENT_DISCONNECTED, "The caller left before the end.", Status.CANCELLED)
             if self.reply is not None:
                 self._account_reply(self.reply)
-            else:
+            elif self.call.claim is None:
                 self._account(None, 0)
             await self._settled()
 
@@ -255,6 +296,8 @@ class Exchange:
 
     async def _settled(self) -> None:
         if self._settling is None:
+            if self._kept:
+                self.call.outcome.answer = Answer(200, STREAM_HEADERS, bytes(self._kept))
             self._settling = in_background(self._settle())
             _open.discard(self)
         await asyncio.shield(self._settling)
@@ -271,6 +314,11 @@ class Exchange:
                 await asyncio.sleep(pause)
             else:
                 return
+
+    def _keep(self, data: bytes) -> None:
+        """Remember what is sent, as far as it is not too large to be kept with the idempotency key."""
+        if self.call.claim is not None and len(self._kept) <= settings.IDEMPOTENCY_BYTES:
+            self._kept += data
 
     def _answered_by(self, route: Route) -> None:
         self.call.outcome.route = route

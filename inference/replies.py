@@ -13,6 +13,8 @@ from inference.payloads import estimate_tokens
 
 DONE = b"data: [DONE]\n\n"
 
+STREAM_HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
 
 class TokenUsage(NamedTuple):
     """Tokens of a call; the cached ones are among the input's."""

@@ -20,8 +20,10 @@ from inference import rows
 from inference.models import Price, Request
 from inference.payloads import bounded_copy, estimate_input_tokens
 from inference.routes import Amounts, Route, routes_for
+from quotas import idempotency
 from quotas import services as quotas
 from quotas.exceptions import ReservationNotHeld
+from quotas.idempotency import Answer, Claim
 from quotas.meters import Meter, Resource, Unit
 
 log = structlog.get_logger(__name__)
@@ -64,6 +66,7 @@ class Outcome:
     first_byte: float | None = None
     text: str = ""
     response: Any = None
+    answer: Answer | None = None
 
     def fail(self, code: str, message: str, status: Status = Status.ERROR) -> None:
         self.status, self.error_code, self.error_message = status, code, message
@@ -85,7 +88,7 @@ class Outcome:
 
 @dataclass(slots=True)
 class Call:
-    """An open call: its hold is taken and its request row is `running`."""
+    """An open call: its hold is taken and its request row is `running`. `claim` is that to its idempotency key."""
 
     request_id: UUID
     reservation_id: UUID
@@ -97,6 +100,7 @@ class Call:
     input_estimate: int
     begun: float
     opened_at: datetime
+    claim: Claim | None = None
     outcome: Outcome = field(default_factory=Outcome)
 
     @property
@@ -115,11 +119,18 @@ class Call:
 
 
 def open_call(
-    *, caller: Caller, kind: Resource, payload: dict[str, Any], seconds: int = 0, characters: int = 0
+    *,
+    caller: Caller,
+    kind: Resource,
+    payload: dict[str, Any],
+    seconds: int = 0,
+    characters: int = 0,
+    claim: Claim | None = None,
 ) -> Call:
     """Hold what the call may use and write its request row, in one statement.
 
-    `seconds` and `characters` are those of speech, and of text to be spoken; the outcome begins with them. Raises
+    `seconds` and `characters` are those of speech, and of text to be spoken; the outcome begins with them. With an
+    idempotency key, this is done in the transaction that claims it (`quotas.idempotency.claimed`). Raises
     `ModelNotFound`, `QuotaExceeded`, `InvalidInput`; then nothing has been written.
     """
     name = payload.get("model")
@@ -133,7 +144,7 @@ def open_call(
     output_estimate = _output_estimate(payload, routes[0]) if kind == Resource.LLM else 0
     call = Call(
         request_id=uuid7(),
-        reservation_id=uuid7(),
+        reservation_id=claim.id if claim else uuid7(),
         caller=caller,
         kind=kind,
         routes=routes,
@@ -143,6 +154,7 @@ def open_call(
         begun=time.monotonic(),
         opened_at=timezone.now(),
         outcome=Outcome(seconds=seconds, characters=characters),
+        claim=claim,
     )
     amounts = {
         Price.Unit.REQUESTS: 1,
@@ -168,6 +180,7 @@ def open_call(
         api_key_id=caller.api_key_id,
         amounts=_metered(kind, amounts, routes[0].cost(amounts, at=call.opened_at)),
         seconds=settings.CALL_DEADLINE_SECONDS + settings.HOLD_GRACE_SECONDS,
+        idempotency_key=claim.key if claim else "",
         also=row,
     )
     return call
@@ -176,8 +189,21 @@ def open_call(
 def settle(call: Call) -> None:
     """Charge what `call.outcome` says was used and finish the request row, in one statement, once.
 
-    A call that the sweeper has ended meanwhile stays as the sweeper wrote it.
+    A call that the sweeper has ended meanwhile stays as the sweeper wrote it. With an idempotency key, what was charged
+    is kept with `call.outcome.answer`, in the same transaction; what cost nothing frees the key.
     """
+    if call.claim is None:
+        _settle(call)
+        return
+    with transaction.atomic(savepoint=False):
+        _settle(call)
+        if call.outcome.usage == Usage.NONE or call.outcome.answer is None:
+            idempotency.free(call.claim.id)
+        else:
+            idempotency.finish(call.claim.id, call.outcome.answer)
+
+
+def _settle(call: Call) -> None:
     outcome = call.outcome
     amounts = outcome.amounts
     cost = call.route.cost(amounts, at=call.opened_at)
@@ -214,8 +240,9 @@ def settle(call: Call) -> None:
 def sweep_abandoned(*, now: datetime | None = None, batch: int = 500, all_running: bool = False) -> int:
     """End the calls whose process died: what was sent upstream is charged, and the hold let go; how many there were.
 
-    How much came back nobody knows, so only the request itself and its (estimated) input are charged. `all_running` is
-    for a start at which nothing else runs: it does not wait until the holds expire.
+    How much came back nobody knows, so only the request itself and its (estimated) input are charged; and nothing where
+    there is an idempotency key, since the caller will send the call again. `all_running` is for a start at which
+    nothing else runs: it does not wait until the holds expire.
     """
     now = now or timezone.now()
     lost = Request.objects.filter(status=Status.RUNNING).order_by("id")
@@ -224,7 +251,9 @@ def sweep_abandoned(*, now: datetime | None = None, batch: int = 500, all_runnin
     swept = 0
     for request in lost[:batch]:
         with transaction.atomic():
-            swept += _end(request, now, ABANDONED, "The process that handled this call was lost.")
+            has_key = request.reservation_id is not None and idempotency.is_claimed(request.reservation_id)
+            message = "The process that handled this call was lost."
+            swept += _end(request, now, ABANDONED, message, is_charged=not has_key)
     return swept
 
 
@@ -236,15 +265,18 @@ def end_running(*, user_id: UUID) -> None:
             _end(request, now, USER_ERASED, "")
 
 
-def _end(request: Request, now: datetime, code: str, message: str) -> int:
+def _end(request: Request, now: datetime, code: str, message: str, *, is_charged: bool = True) -> int:
     claimed = Request.objects.filter(pk=request.pk, status=Status.RUNNING).update(
         status=Status.ERROR,
         error_code=code,
         error_message=message,
         finished_at=now,
         processing_time=int((now - request.created_at) / timedelta(milliseconds=1)),
+        **({} if is_charged else {"usage": Usage.NONE, "input_tokens": 0}),
     )
-    if claimed and request.reservation_id is not None:
+    if not claimed or request.reservation_id is None:
+        return claimed
+    if is_charged:
         sent = {
             Price.Unit.INPUT_TOKENS: request.input_tokens,
             Price.Unit.SECONDS: request.seconds,
@@ -252,6 +284,9 @@ def _end(request: Request, now: datetime, code: str, message: str) -> int:
         }
         used = _metered(request.request_type, sent, cost=0)
         quotas.settle(reservation_id=request.reservation_id, used=used)
+    else:
+        _release(request.reservation_id)
+        idempotency.free(request.reservation_id)
     return claimed
 
 

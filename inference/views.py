@@ -27,6 +27,8 @@ from inference.payloads import parse_object
 from inference.replies import with_encoding
 from inference.serializers import RequestDetailSerializer, RequestSerializer
 from inference.services import Call
+from quotas.idempotency import JSON_HEADERS, AnsweredBefore, claimed
+from quotas.idempotency_views import attempt_of, replay
 from quotas.meters import Resource
 
 AsyncView = Callable[..., Coroutine[Any, Any, HttpResponseBase]]
@@ -35,7 +37,7 @@ AsyncView = Callable[..., Coroutine[Any, Any, HttpResponseBase]]
 def openai_view(method: str, scope: Scope) -> Callable[[AsyncView], AsyncView]:
     """An asynchronous view of the OpenAI surface: one method, no cookies, so no CSRF.
 
-    `require_caller` holds keys to the scope.
+    `require_caller` holds keys to the scope. What was answered before under an idempotency key is answered again.
     """
 
     def decorate(view: AsyncView) -> AsyncView:
@@ -44,7 +46,10 @@ def openai_view(method: str, scope: Scope) -> Callable[[AsyncView], AsyncView]:
         async def wrapped(request: HttpRequest, **arguments: str) -> HttpResponseBase:
             if request.method != method:
                 return HttpResponseNotAllowed([method])
-            return await view(request, **arguments)
+            try:
+                return await view(request, **arguments)
+            except AnsweredBefore as before:
+                return replay(before.answer)
 
         wrapped.scope = scope  # type: ignore[attr-defined]
         return wrapped
@@ -53,7 +58,7 @@ def openai_view(method: str, scope: Scope) -> Callable[[AsyncView], AsyncView]:
 
 
 def json_response(value: Any) -> HttpResponse:
-    return HttpResponse(orjson.dumps(value), content_type="application/json")
+    return HttpResponse(orjson.dumps(value), headers=JSON_HEADERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +82,8 @@ def _open_embeddings(request: HttpRequest) -> Plain:
     caller = require_caller(request)
     payload = parse_object(request.body)
     check_embedding_input(payload)
-    return Plain(services.open_call(caller=caller, kind=Resource.EMBEDDING, payload=payload))
+    with claimed(user_id=caller.user_id, attempt=attempt_of(request, payload)) as claim:
+        return Plain(services.open_call(caller=caller, kind=Resource.EMBEDDING, payload=payload, claim=claim))
 
 
 def check_embedding_input(payload: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from accounts.belongings import Belonging, Erase
 from accounts.exceptions import Conflict
 from quotas import services
 from quotas.flag_store import drop_flags
-from quotas.models import FlagRule, PlanLimit, Quota, Reservation, Subscription
+from quotas.models import FlagRule, IdempotencyRecord, PlanLimit, Quota, Reservation, Subscription
 from quotas.pools import fit
 from quotas.services.plans import follow
 
@@ -24,8 +24,7 @@ TERMS = ("base_limit", "is_override", "overage_allowed", "soft_threshold", "anch
 
 OPEN = (Reservation.Status.HELD, Reservation.Status.EXPIRED)
 
-# A hold goes on under the quota that its own was added to. An idempotency key that both users have used stays the
-# target's: a call that the source repeats is answered with the target's hold if it asks for the same, else refused.
+# A hold goes on under the quota that its own was added to.
 MOVE_RESERVATIONS = """
 WITH became AS (SELECT * FROM unnest(%(quotas)s::text[], %(kept)s::text[]) AS b(quota, kept))
 UPDATE quotas_reservation r SET
@@ -34,10 +33,7 @@ UPDATE quotas_reservation r SET
              FROM jsonb_each(r.holds) h LEFT JOIN became b ON b.quota = h.key),
     charged = CASE WHEN r.charged IS NOT NULL THEN (
              SELECT coalesce(jsonb_object_agg(coalesce(b.kept, c.key), c.value), '{}'::jsonb)
-             FROM jsonb_each(r.charged) c LEFT JOIN became b ON b.quota = c.key) END,
-    idempotency_key = CASE WHEN NOT EXISTS (
-             SELECT FROM quotas_reservation t
-             WHERE t.user_id = %(target)s AND t.idempotency_key = r.idempotency_key) THEN r.idempotency_key END
+             FROM jsonb_each(r.charged) c LEFT JOIN became b ON b.quota = c.key) END
 WHERE r.user_id = %(source)s
 """
 
@@ -51,6 +47,12 @@ def _lock_reservations(user_ids: Collection[UUID]) -> None:
 def _lock_quotas(user_ids: Collection[UUID]) -> None:
     quotas = Quota.objects.filter(user_id__in=user_ids)
     list(quotas.select_for_update().order_by("pk").values_list("pk", flat=True))
+
+
+def _lock_idempotency_records(user_ids: Collection[UUID]) -> None:
+    """Only those whose call still runs: nobody else writes the others."""
+    running = IdempotencyRecord.objects.filter(user_id__in=user_ids, status=IdempotencyRecord.Status.RUNNING)
+    list(running.select_for_update().order_by("pk").values_list("pk", flat=True))
 
 
 def _merge_subscriptions(source_id: UUID, target_id: UUID) -> None:
@@ -113,6 +115,13 @@ def _merge_flag_rules(source_id: UUID, target_id: UUID) -> None:
         drop_flags()
 
 
+def _merge_idempotency_records(source_id: UUID, target_id: UUID) -> None:
+    """A key that both have used stays the target's: if the source repeats its call, that is refused."""
+    theirs = IdempotencyRecord.objects.filter(user_id=source_id)
+    theirs.filter(key__in=IdempotencyRecord.objects.filter(user_id=target_id).values("key")).delete()
+    theirs.update(user_id=target_id)
+
+
 def _take_terms(source_id: UUID, target_id: UUID) -> None:
     """Let the target's quotas follow the source's plan, or what was agreed with the source."""
     theirs = _shared(source_id)
@@ -170,7 +179,7 @@ def _erase_subscriptions(user_id: UUID) -> None:
 
 def _erase_reservations(user_id: UUID) -> None:
     """The only text in them is a key that a caller has chosen."""
-    Reservation.objects.filter(user_id=user_id).exclude(idempotency_key=None).update(idempotency_key=None)
+    Reservation.objects.filter(user_id=user_id).exclude(idempotency_key="").update(idempotency_key="")
 
 
 # In the order in which they are locked and merged: whose plan stays is known before quotas are added up, and which
@@ -208,6 +217,14 @@ BELONGINGS = [
         lock=_lock_quotas,
         merge=_merge_quotas,
         erase=Erase.KEEP,
+    ),
+    Belonging(
+        model=IdempotencyRecord,
+        section="idempotency_keys",
+        fields=("id", "key", "endpoint", "status", "response_status", "created_at", "expires_at"),
+        lock=_lock_idempotency_records,
+        merge=_merge_idempotency_records,
+        erase=Erase.DELETE,
     ),
     Belonging(
         model=FlagRule,

@@ -47,4 +47,17 @@ class ReservationNotHeld(Conflict):
 
 class IdempotencyMismatch(DomainError):
     code = "idempotency_key_reused"
-    message = "This idempotency key was used for other amounts."
+    message = "This idempotency key was used for another call."
+
+
+class IdempotencyKeyInUse(Conflict):
+    code = "idempotency_key_in_use"
+    message = "The call with this idempotency key is still running."
+    retryable = True
+
+
+class AnswerNotKept(Conflict):
+    """The call was carried out and charged; asking again changes nothing."""
+
+    code = "idempotency_answer_not_kept"
+    message = "The call with this idempotency key was carried out, but its answer was too large to be kept."

@@ -68,7 +68,7 @@ WITH owner AS MATERIALIZED (
     FROM verdict v WHERE v.admitted
 )/* also */
 SELECT l.resource_type, l.unit, l.amount, l."limit", l.current_usage, l.held, l.reset_date, l.of_key, l.is_current,
-    l.fits
+    l.fits, l.id
 FROM locked l ORDER BY l.id
 """
 
@@ -198,6 +198,7 @@ class Row:
     of_key: bool
     is_current: bool
     fits: bool
+    id: UUID
 
     @property
     def remaining(self) -> int:
@@ -210,7 +211,7 @@ def reserve(
     user_id: UUID,
     api_key_id: UUID | None,
     amounts: Amounts,
-    idempotency_key: str | None,
+    idempotency_key: str,
     by_client: bool,
     now: datetime,
     expires_at: datetime,

@@ -119,11 +119,7 @@ class AmountsSerializer(serializers.Serializer[Any]):
     amounts = AmountsField()
 
 
-class UsageSerializer(AmountsSerializer):
-    idempotency_key = serializers.CharField(max_length=200, required=False, allow_null=True)
-
-
-class NewReservationSerializer(UsageSerializer):
+class NewReservationSerializer(AmountsSerializer):
     seconds = serializers.IntegerField(
         min_value=1, max_value=86_400, required=False, help_text="How long the hold lives; 900 if not given."
     )

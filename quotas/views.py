@@ -17,6 +17,8 @@ from accounts.scopes import Scope
 from accounts.views import caller_of, valid
 from quotas import services
 from quotas.flags import assignments
+from quotas.idempotency import HEADER
+from quotas.idempotency_views import idempotent
 from quotas.models import FeatureFlag, Plan, Quota, Reservation, Subscription
 from quotas.serializers import (
     AmountsSerializer,
@@ -28,7 +30,6 @@ from quotas.serializers import (
     QuotaSerializer,
     ReservationSerializer,
     SubscriptionSerializer,
-    UsageSerializer,
     VerdictSerializer,
 )
 from quotas.services.budgets import own_key_budgets, set_key_budgets
@@ -151,12 +152,18 @@ class QuotaViewSet(viewsets.GenericViewSet[Quota]):
             }
         )
 
-    @extend_schema(request=UsageSerializer, responses={201: QuotaSerializer(many=True)})
+    @extend_schema(request=AmountsSerializer, responses={201: QuotaSerializer(many=True)})
     @action(detail=False, methods=["post"])
+    @idempotent
     def usage(self, request: Request) -> Response:
         """Charge amounts at once, all or nothing; answers the quotas as they are then."""
         caller = caller_of(request)
-        services.consume(user_id=caller.user_id, api_key_id=caller.api_key_id, **valid(UsageSerializer, request))
+        services.consume(
+            user_id=caller.user_id,
+            api_key_id=caller.api_key_id,
+            idempotency_key=request.headers.get(HEADER, ""),
+            **valid(AmountsSerializer, request),
+        )
         quotas = services.current_quotas(user_id=caller.user_id)
         return Response(QuotaSerializer(quotas, many=True).data, status=status.HTTP_201_CREATED)
 
@@ -174,14 +181,22 @@ class ReservationViewSet(mixins.RetrieveModelMixin, mixins.ListModelMixin, views
         return Reservation.objects.of_client(caller_of(self.request).user_id)
 
     @extend_schema(request=NewReservationSerializer, responses={201: ReservationSerializer})
+    @idempotent
     def create(self, request: Request) -> Response:
         values = {"seconds": settings.RESERVATION_SECONDS} | valid(NewReservationSerializer, request)
         caller = caller_of(request)
-        hold = services.reserve(user_id=caller.user_id, api_key_id=caller.api_key_id, by_client=True, **values)
+        hold = services.reserve(
+            user_id=caller.user_id,
+            api_key_id=caller.api_key_id,
+            idempotency_key=request.headers.get(HEADER, ""),
+            by_client=True,
+            **values,
+        )
         return self._answer(hold.id, status.HTTP_201_CREATED)
 
     @extend_schema(request=AmountsSerializer, responses=ReservationSerializer)
     @action(detail=True, methods=["post"])
+    @idempotent
     def confirm(self, request: Request, pk: UUID) -> Response:
         used = valid(AmountsSerializer, request)["amounts"]
         services.confirm(reservation=self._own(pk), used=used)
@@ -189,6 +204,7 @@ class ReservationViewSet(mixins.RetrieveModelMixin, mixins.ListModelMixin, views
 
     @extend_schema(request=None, responses=ReservationSerializer)
     @action(detail=True, methods=["post"])
+    @idempotent
     def release(self, request: Request, pk: UUID) -> Response:
         services.release(reservation_id=self._own(pk).pk)
         return self._answer(pk)

@@ -51,7 +51,7 @@ values = st.recursive(
 
 FIELDS = [
     *("email", "password", "full_name", "username", "preferred_model", "metadata", "name", "scopes", "expires_at"),
-    *("refresh", "amounts", "idempotency_key", "seconds", "title", "content", "is_favourite", "model_override"),
+    *("refresh", "amounts", "seconds", "title", "content", "is_favourite", "model_override"),
     *("is_active", "id", "user", "token", "revoke_api_keys"),
 ]
 METERS = [str(Meter(resource, unit)) for resource in Resource.values for unit in Unit.values]
@@ -67,7 +67,7 @@ budgets = st.fixed_dictionaries(
 bodies = st.one_of(
     st.lists(budgets, max_size=3),
     st.dictionaries(st.one_of(st.sampled_from(FIELDS), texts), values, max_size=6),
-    st.fixed_dictionaries({"amounts": amounts}, optional={"idempotency_key": values, "seconds": values}),
+    st.fixed_dictionaries({"amounts": amounts}, optional={"seconds": values}),
     values,
 )
 

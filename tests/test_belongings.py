@@ -38,7 +38,7 @@ def test_the_highest_application_comes_first_and_the_user_last():
 def test_locks_are_taken_in_the_order_of_the_road():
     locked = [belonging.model.__name__ for belonging in all_belongings() if belonging.lock]
 
-    assert locked == ["Request", "Reservation", "Quota"]
+    assert locked == ["Request", "Reservation", "Quota", "IdempotencyRecord"]
 
 
 @pytest.mark.parametrize("belonging", all_belongings(), ids=lambda belonging: belonging.model.__name__)

@@ -37,7 +37,7 @@ from inference.services import Status, Usage
 from prompts.models import SavedPrompt
 from quotas import services as quotas
 from quotas.meters import Meter
-from quotas.models import Quota, Reservation, Subscription
+from quotas.models import IdempotencyRecord, Quota, Reservation, Subscription
 
 MARK = "Xanthippe"
 ADDRESS = "10.99.88.77"
@@ -72,6 +72,15 @@ def person(olga):
     UserPreference.objects.create(user=user, settings={"name": MARK})
     SavedPrompt.objects.create(user=user, title=MARK, content=MARK)
     quotas.reserve(user_id=user.pk, amounts={REQUESTS: 1}, seconds=60, idempotency_key=MARK)
+    IdempotencyRecord.objects.create(
+        user=user,
+        key=MARK,
+        endpoint="POST /x",
+        fingerprint="0",
+        status="done",
+        response_status=200,
+        expires_at=tomorrow,
+    )
     talk = Conversation.objects.create(user=user, title=MARK, metadata={"name": MARK})
     request = Request.objects.create(
         user=user,
@@ -146,7 +155,7 @@ def test_what_is_personal_is_deleted_and_what_was_used_is_kept(person):
     assert (request.user_id, request.input_tokens, request.cost, request.api_key_id) == (person.pk, 3, 5, None)
     assert (request.request_data, request.response_data, request.error_message) == ({}, None, "")
     reservation = Reservation.objects.get()
-    assert (reservation.amounts, reservation.idempotency_key) == ({"llm.requests": 1}, None)
+    assert (reservation.amounts, reservation.idempotency_key) == ({"llm.requests": 1}, "")
     assert Quota.objects.filter(user=person, held=1).exists()
     assert Subscription.objects.get().status == "canceled"
 

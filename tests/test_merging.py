@@ -31,8 +31,9 @@ from inference.models import Request
 from prompts.models import SavedPrompt
 from quotas import services as quotas
 from quotas.exceptions import IdempotencyMismatch
+from quotas.idempotency import Answer, AnsweredBefore, Attempt, claimed, finish
 from quotas.meters import Meter
-from quotas.models import Plan, Quota, Reservation, Subscription
+from quotas.models import IdempotencyRecord, Plan, Quota, Reservation, Subscription
 from quotas.tests.factories import QuotaFactory, SubscriptionFactory
 
 REQUESTS, TOKENS = Meter("llm", "requests"), Meter("llm", "tokens")
@@ -354,10 +355,8 @@ def test_who_is_merged_while_a_call_is_admitted_holds_on_the_target(merge, alice
     QuotaFactory(user=alice, limit=100)
     merge(bob, alice)
 
-    hold = quotas.reserve(user_id=bob.pk, amounts={REQUESTS: 10}, seconds=60, idempotency_key="k")
-    again = quotas.reserve(user_id=bob.pk, amounts={REQUESTS: 10}, seconds=60, idempotency_key="k")
+    quotas.reserve(user_id=bob.pk, amounts={REQUESTS: 10}, seconds=60)
 
-    assert hold == again
     assert quota_of(alice).held == 10
     assert Reservation.objects.get().user_id == alice.pk
 
@@ -374,20 +373,32 @@ def test_an_alias_gets_no_plan_and_no_quotas(merge, alice, bob):
     assert set(Quota.objects.values_list("user_id", flat=True)) == {alice.pk}
 
 
+def answered(user, key, body):
+    attempt = Attempt(key, "POST /x", fingerprint=body)
+    with claimed(user_id=user.pk, attempt=attempt) as claim:
+        finish(claim.id, Answer(200, {}, body.encode()))
+
+
 def test_an_idempotency_key_of_both_stays_the_targets(merge, alice, bob):
-    QuotaFactory(user=alice)
-    QuotaFactory(user=bob)
-    own = quotas.reserve(user_id=alice.pk, amounts={REQUESTS: 1}, seconds=60, idempotency_key="same")
-    quotas.reserve(user_id=bob.pk, amounts={REQUESTS: 2}, seconds=60, idempotency_key="same")
-    other = quotas.reserve(user_id=bob.pk, amounts={REQUESTS: 3}, seconds=60, idempotency_key="other")
+    answered(alice, "same", "alice's")
+    answered(bob, "same", "bob's")
+    answered(bob, "other", "bob's other")
 
     merge(bob, alice)
 
-    keys = dict(Reservation.objects.exclude(idempotency_key=None).values_list("idempotency_key", "id"))
-    assert keys == {"same": own.id, "other": other.id}
-    assert quotas.reserve(user_id=alice.pk, amounts={REQUESTS: 1}, seconds=60, idempotency_key="same") == own
+    assert dict(IdempotencyRecord.objects.values_list("fingerprint", "user_id")) == {
+        "alice's": alice.pk,
+        "bob's other": alice.pk,
+    }
+    # Who was recognised as the source before calls as the target.
+    for key, body in (("same", "alice's"), ("other", "bob's other")):
+        with pytest.raises(AnsweredBefore) as before:
+            answered(bob, key, body)
+        assert before.value.answer.body == body.encode()
     with pytest.raises(IdempotencyMismatch):
-        quotas.reserve(user_id=alice.pk, amounts={REQUESTS: 2}, seconds=60, idempotency_key="same")
+        answered(bob, "same", "bob's")
+    answered(bob, "new", "new")
+    assert set(IdempotencyRecord.objects.values_list("user_id", flat=True)) == {alice.pk}
 
 
 # Plans -----------------------------------------------------------------------------------------------------------

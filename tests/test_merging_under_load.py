@@ -24,8 +24,9 @@ from inference.models import Model, Provider, Request
 from inference.services import Status, Usage
 from prompts.models import SavedPrompt
 from quotas import services as quotas
+from quotas.idempotency import Answer, Attempt, claimed
 from quotas.meters import Meter
-from quotas.models import Quota, Reservation
+from quotas.models import IdempotencyRecord, Quota, Reservation
 from quotas.tests.test_concurrency import while_another_transaction_runs
 
 THREADS, ROUNDS = 8, 6
@@ -68,10 +69,11 @@ class Work:
 
     def chat(self):
         talk = Conversation.objects.create(user_id=self.user.pk)
-        turn = conversations.open_chat(
-            caller=Caller(user_id=self.user.pk), payload=PAYLOAD, conversation_id=str(talk.pk)
-        )
+        caller, attempt = Caller(user_id=self.user.pk), Attempt(str(talk.pk), "POST /x", "0")
+        with claimed(user_id=caller.user_id, attempt=attempt) as claim:
+            turn = conversations.open_chat(caller=caller, payload=PAYLOAD, conversation_id=str(talk.pk), claim=claim)
         outcome = turn.call.outcome
+        outcome.answer = Answer(200, {}, b"Hello!")
         outcome.status, outcome.usage, outcome.text = Status.SUCCESS, Usage.REPORTED, "Hello!"
         outcome.input_tokens, outcome.output_tokens = 5, 2
         turn.settle()
@@ -144,6 +146,7 @@ def test_a_merge_in_the_midst_of_work(operator, target_has, number):
     assert (rows[TOKENS].current_usage, rows[REQUESTS].current_usage) == (charged, charged // 7)
     assert set(Quota.objects.values_list("held", flat=True)) == {0}
     assert set(Reservation.objects.values_list("status", flat=True)) <= {"confirmed", "released"}
+    assert set(IdempotencyRecord.objects.values_list("status", flat=True)) <= {"done"}
     recorded = sum(sum(charge.values()) for charge in Reservation.objects.values_list("charged", flat=True))
     assert recorded == sum(quota.current_usage for quota in Quota.objects.filter(user=target))
     assert not Request.objects.exclude(status="success").exists()

@@ -12,6 +12,8 @@ from conversations import services
 from conversations.models import Conversation
 from inference.models import Model, Provider, Request
 from inference.services import Status, Usage
+from quotas.idempotency import Answer, Attempt, claimed
+from quotas.models import IdempotencyRecord
 from quotas.tests.factories import QuotaFactory
 
 PAYLOAD = {"model": "some-model", "messages": [{"role": "user", "content": "Hello"}]}
@@ -23,15 +25,18 @@ def model(transactional_db):
     return Model.objects.create(name="some-model", upstream_name="m", provider=provider)
 
 
-def call(key, **options):
+def call(key, idempotency_key=None, **options):
     """A whole call, as the edge makes it, without the model server."""
     request = RequestFactory().post("/v1/chat/completions", headers={"Authorization": f"Bearer {key}"})
     request.resolver_match = resolve("/v1/chat/completions")
     with CaptureQueriesContext(connection) as authenticating:
         caller = require_caller(request)
     with CaptureQueriesContext(connection) as metering:
-        turn = services.open_chat(caller=caller, payload=PAYLOAD, **options)
+        attempt = Attempt(idempotency_key, "POST /v1/chat/completions", "0") if idempotency_key else None
+        with claimed(user_id=caller.user_id, attempt=attempt) as claim:
+            turn = services.open_chat(caller=caller, payload=PAYLOAD, claim=claim, **options)
         outcome = turn.call.outcome
+        outcome.answer = Answer(200, {}, b"Hello!")
         outcome.status, outcome.usage, outcome.text = Status.SUCCESS, Usage.REPORTED, "Hello!"
         outcome.input_tokens, outcome.output_tokens = 5, 2
         turn.settle()
@@ -58,6 +63,15 @@ def test_a_budget_of_the_key_costs_no_statement_more(account, model):
     assert metering == ["WITH", "WITH"]
     budget.refresh_from_db()
     assert (budget.current_usage, budget.held) == (7, 0)
+
+
+def test_an_idempotency_key_costs_two_statements_more(account, model):
+    call(account.key)
+    authenticating, metering = call(account.key, idempotency_key="k")
+
+    assert authenticating == 0
+    assert metering == ["BEGIN", "INSERT", "WITH", "COMMIT", "BEGIN", "WITH", "UPDATE", "COMMIT"]
+    assert bytes(IdempotencyRecord.objects.get().body) == b"Hello!"
 
 
 def test_a_warm_call_that_is_kept_in_a_conversation_still_has_two_commits(account, model):

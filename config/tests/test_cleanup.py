@@ -15,6 +15,7 @@ from accounts.tests.credentials import api_key
 from config.cleanup import CHORES, clean_up
 from config.tasks import cleanup
 from inference.models import Request
+from quotas.models import IdempotencyRecord
 
 number = count()
 HASH = "a" * 64
@@ -42,6 +43,11 @@ def revoked(when):
 def code(user, **fields):
     given = {"user": user, "purpose": "reset_password", "code_hash": f"{next(number):064x}", "expires_at": ago(days=-1)}
     return OneTimeCode.objects.create(**given | fields)
+
+
+def answer(user, **fields):
+    given = {"key": f"key{next(number)}", "endpoint": "POST /x", "fingerprint": HASH, "expires_at": ago(days=-1)}
+    return IdempotencyRecord.objects.create(user=user, **given | fields)
 
 
 def token(of, **fields):
@@ -134,6 +140,15 @@ def test_codes_go_a_week_after_they_were_used_or_expired(alice):
     assert left(OneTimeCode) == {each.pk for each in kept}
 
 
+def test_answers_go_with_their_idempotency_keys(alice):
+    answer(alice, expires_at=ago(minutes=1))
+    kept = answer(alice)
+
+    clean_up()
+
+    assert left(IdempotencyRecord) == {kept.pk}
+
+
 def failures(name):
     counted = {"ip_address": "10.1.2.3", "user_agent": "", "failures_since_start": 3}
     attempt = AccessAttempt.objects.create(username=name, **counted)
@@ -161,6 +176,7 @@ def much(alice, monkeypatch):
         failures(f"nobody{next(number)}@example.com")
         token(session(alice), expires_at=ago(days=1))
         code(alice, expires_at=ago(days=9))
+        answer(alice, expires_at=ago(days=1))
 
 
 def test_all_of_much_is_dealt_with_and_the_second_time_there_is_nothing(much):

@@ -48,6 +48,7 @@ def test_an_allowed_origin_may_ask_and_read(allowed, path):
     assert answered.status_code in {401, 404}
     exposed = names(answered["Access-Control-Expose-Headers"])
     assert exposed >= {"x-request-id", "retry-after", "x-should-retry", "x-quota-reset", "x-ratelimit-limit-tokens"}
+    assert "idempotent-replayed" in exposed
     for answer in (asked, answered):
         assert answer["Access-Control-Allow-Origin"] == APP
         assert "origin" in names(answer["Vary"])

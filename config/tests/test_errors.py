@@ -30,6 +30,8 @@ from inference.exceptions import (
     UpstreamTimeout,
 )
 from quotas.exceptions import (
+    AnswerNotKept,
+    IdempotencyKeyInUse,
     IdempotencyMismatch,
     KeyBudgetExceeded,
     QuotaExceeded,
@@ -57,6 +59,8 @@ ANSWERS = [
     (ConversationNotFound(), 404, "not_found_error", "not_found"),
     (Conflict(), 409, "conflict_error", "conflict"),
     (ReservationNotHeld(), 409, "conflict_error", "reservation_not_held"),
+    (IdempotencyKeyInUse(), 409, "conflict_error", "idempotency_key_in_use"),
+    (AnswerNotKept(), 409, "conflict_error", "idempotency_answer_not_kept"),
     (IdempotencyMismatch(), 422, "invalid_request_error", "idempotency_key_reused"),
     (QuotaExceeded(), 429, "insufficient_quota", "insufficient_quota"),
     (KeyBudgetExceeded(), 429, "insufficient_quota", "insufficient_quota_of_key"),

@@ -1,6 +1,7 @@
 """What callers may use: plans, subscriptions, quotas and the holds on them, feature flags."""
 
 from quotas.models.flags import FeatureFlag, FlagExposure, FlagRule, FlagVariant
+from quotas.models.idempotency import IdempotencyRecord
 from quotas.models.plans import LimitFields, Plan, PlanLimit, Subscription
 from quotas.models.quotas import Grant, Quota, Reservation
 
@@ -10,6 +11,7 @@ __all__ = [
     "FlagRule",
     "FlagVariant",
     "Grant",
+    "IdempotencyRecord",
     "LimitFields",
     "Plan",
     "PlanLimit",

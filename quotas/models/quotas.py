@@ -211,7 +211,7 @@ class Reservation(models.Model):
     holds = models.JSONField()
     used = models.JSONField(null=True)
     charged = models.JSONField(null=True)
-    idempotency_key = models.CharField(max_length=255, null=True)
+    idempotency_key = models.CharField(max_length=255, blank=True, default="")
     by_client = models.BooleanField(
         default=False, help_text="Made over the API, and ended there. Holds of metered calls are out of its reach."
     )
@@ -224,7 +224,6 @@ class Reservation(models.Model):
     class Meta:
         ordering = ("-id",)
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["user", "idempotency_key"], name="reservation_idempotent"),
             models.CheckConstraint(
                 condition=Q(status__in=["held", "confirmed", "released", "expired"]), name="reservation_status_known"
             ),

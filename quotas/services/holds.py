@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from django.db import IntegrityError, connection, transaction
-from django.db.models import Q
+from django.db import transaction
 from django.utils import timezone
 
 from accounts.exceptions import InvalidInput, NotAuthenticated
@@ -16,7 +14,6 @@ from accounts.ids import uuid7
 from accounts.merging import current_id
 from quotas import ledger
 from quotas.exceptions import (
-    IdempotencyMismatch,
     KeyBudgetExceeded,
     QuotaExceeded,
     ReservationNotFound,
@@ -55,7 +52,7 @@ def reserve(
     amounts: Amounts,
     seconds: int,
     api_key_id: UUID | None = None,
-    idempotency_key: str | None = None,
+    idempotency_key: str = "",
     reservation_id: UUID | None = None,
     by_client: bool = False,
     also: Also | None = None,
@@ -65,10 +62,12 @@ def reserve(
     `api_key_id` is the key that calls, whose budgets have to admit the amounts too, also when it calls for somebody
     else than its owner. A meter without a quota is not limited, as long as another meter of the same resource in
     `amounts` has one; a resource without any is not in the user's plan. Only a hold that is made `by_client` can be
-    ended over the API. `also` is written in the same statement if the hold is admitted. Raises `QuotaExceeded`, and of
-    it `KeyBudgetExceeded`; `IdempotencyMismatch` if the idempotency key was used for other amounts; `InvalidInput` on
-    negative amounts.
+    ended over the API. `idempotency_key` is only noted; `quotas.idempotency` acts on it. `also` is written in the same
+    statement if the hold is admitted. Raises `QuotaExceeded`, and of it `KeyBudgetExceeded`; `InvalidInput` on negative
+    amounts.
     """
+    if not amounts or min(amounts.values()) < 0:
+        raise InvalidInput("Amounts must be given and must not be negative.", param="amounts")
     wanted = _Wanted(
         reservation_id=reservation_id or uuid7(),
         user_id=user_id,
@@ -79,7 +78,7 @@ def reserve(
         by_client=by_client,
         also=also,
     )
-    return _hold_once(wanted, _try_reserve if idempotency_key is None else _try_in_transaction)
+    return _reserve(wanted)
 
 
 def settle(*, reservation_id: UUID, used: Amounts, also: Also | None = None) -> None:
@@ -108,24 +107,13 @@ def release(*, reservation_id: UUID) -> None:
         raise ReservationNotHeld
 
 
-def consume(
-    *, user_id: UUID, amounts: Amounts, api_key_id: UUID | None = None, idempotency_key: str | None = None
-) -> None:
-    """Reserve and settle in one transaction: for work that is already done or costs nothing to refuse.
-
-    Its idempotency keys are apart from those of reservations, which may be released.
-    """
-    wanted = _Wanted(
-        reservation_id=uuid7(),
-        user_id=user_id,
-        api_key_id=api_key_id,
-        amounts=amounts,
-        seconds=60,
-        idempotency_key=None if idempotency_key is None else f"usage:{idempotency_key}",
-        by_client=False,
-        also=None,
-    )
-    _hold_once(wanted, _try_consume)
+def consume(*, user_id: UUID, amounts: Amounts, api_key_id: UUID | None = None, idempotency_key: str = "") -> None:
+    """Reserve and settle in one transaction: for work that is already done or costs nothing to refuse."""
+    with transaction.atomic():
+        hold = reserve(
+            user_id=user_id, amounts=amounts, seconds=60, api_key_id=api_key_id, idempotency_key=idempotency_key
+        )
+        ledger.settle(id=hold.id, used=amounts, now=timezone.now())
 
 
 def sweep_expired(*, now: datetime | None = None) -> int:
@@ -170,41 +158,20 @@ class _Wanted:
     api_key_id: UUID | None
     amounts: Amounts
     seconds: int
-    idempotency_key: str | None
+    idempotency_key: str
     by_client: bool
     also: Also | None
 
 
-_Attempt = Callable[[_Wanted], tuple[Hold | None, list[ledger.Row]]]
-
-
-def _hold_once(wanted: _Wanted, attempt: _Attempt) -> Hold:
-    if not wanted.amounts or min(wanted.amounts.values()) < 0:
-        raise InvalidInput("Amounts must be given and must not be negative.", param="amounts")
-    if wanted.idempotency_key is None:
-        return _hold(wanted, attempt)
-    if held := _held_before(wanted.user_id, wanted):
-        return held
-    try:
-        return _hold(wanted, attempt)
-    except IntegrityError:
-        # The key may be known of the user that this one was merged into meanwhile.
-        held = _held_before(current_id(wanted.user_id), wanted)
-        if held is None:
-            raise
-        return held
-
-
-def _hold(wanted: _Wanted, attempt: _Attempt) -> Hold:
-    hold, rows = attempt(wanted)
+def _reserve(wanted: _Wanted) -> Hold:
+    hold, rows = _try_reserve(wanted)
     if hold is None and not _includes(rows, wanted.amounts):
         _provision_current(wanted.user_id)
-        hold, rows = attempt(wanted)
+        hold, rows = _try_reserve(wanted)
     if hold is None and not all(row.is_current for row in rows):
-        if connection.in_atomic_block:
-            _lock_quotas(wanted)
-        reset_due(user_id=wanted.user_id, api_key_id=wanted.api_key_id)
-        hold, rows = attempt(wanted)
+        # Only those which the first try has locked: in a larger transaction, no others may be locked after them.
+        reset_due(quota_ids=[row.id for row in rows])
+        hold, rows = _try_reserve(wanted)
     if hold is None:
         raise _refusal(rows, wanted.amounts)
     return hold
@@ -220,12 +187,6 @@ def _provision_current(user_id: UUID) -> None:
         if became == current:
             raise
         provision(user_id=became)
-
-
-def _lock_quotas(wanted: _Wanted) -> None:
-    """Lock whatever beginning periods and holding lock one after the other, so that both together keep to one order."""
-    quotas = Quota.objects.filter(Q(user_id=wanted.user_id) | Q(api_key_id=wanted.api_key_id, api_key__isnull=False))
-    list(quotas.order_by("id").select_for_update(no_key=True).values_list("id"))
 
 
 def _try_reserve(wanted: _Wanted) -> tuple[Hold | None, list[ledger.Row]]:
@@ -246,28 +207,6 @@ def _try_reserve(wanted: _Wanted) -> tuple[Hold | None, list[ledger.Row]]:
     return (Hold(wanted.reservation_id, expires_at) if admitted else None), rows
 
 
-def _try_in_transaction(wanted: _Wanted) -> tuple[Hold | None, list[ledger.Row]]:
-    """Without an error for a larger transaction, and letting the quotas go if the hold is not admitted.
-
-    Whoever begins their periods next locks others too, in the order of the ids of all.
-    """
-    with transaction.atomic():
-        hold, rows = _try_reserve(wanted)
-        if hold is None:
-            transaction.set_rollback(True)
-    return hold, rows
-
-
-def _try_consume(wanted: _Wanted) -> tuple[Hold | None, list[ledger.Row]]:
-    with transaction.atomic():
-        hold, rows = _try_reserve(wanted)
-        if hold is None:
-            transaction.set_rollback(True)
-        else:
-            ledger.settle(id=hold.id, used=wanted.amounts, now=timezone.now())
-    return hold, rows
-
-
 def _includes(rows: list[ledger.Row], amounts: Amounts) -> bool:
     """Whether every resource has at least one quota of the user's own."""
     return {row.meter.resource for row in rows if not row.of_key} == {meter.resource for meter in amounts}
@@ -284,12 +223,3 @@ def _refusal(rows: list[ledger.Row], amounts: Amounts) -> QuotaExceeded:
 def _exceeded(found: Quota | ledger.Row, *, of_key: bool) -> QuotaExceeded:
     error = KeyBudgetExceeded if of_key else QuotaExceeded
     return error(meter=found.meter, limit=found.limit, remaining=found.remaining, resets_at=found.reset_date)
-
-
-def _held_before(user_id: UUID, wanted: _Wanted) -> Hold | None:
-    found = Reservation.objects.filter(user_id=user_id, idempotency_key=wanted.idempotency_key).first()
-    if found is None:
-        return None
-    if found.amounts != {str(meter): amount for meter, amount in wanted.amounts.items()}:
-        raise IdempotencyMismatch
-    return Hold(found.id, found.expires_at)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Q
 from django.utils import timezone
 
 from accounts.exceptions import NotFound
@@ -22,19 +21,23 @@ def reset_due(
     *,
     user_id: UUID | None = None,
     api_key_id: UUID | None = None,
+    quota_ids: Collection[UUID] | None = None,
     now: datetime | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> int:
     """Begin a new period for the quotas whose period is over, and let expired grants go; how many quotas there were.
 
-    They are those of one user, with the budgets of the user's keys, and those of one key; without both, everybody's.
+    They are those of one user, with the budgets of the user's keys, those of one key, or the named ones; else all.
     `progress` is told how many more are done.
     """
     now = now or timezone.now()
     due = Quota.objects.due(now).order_by("id")
-    if user_id is not None or api_key_id is not None:
-        of_user = Q() if user_id is None else Q(user_id=user_id)
-        due = due.filter(of_user if api_key_id is None else of_user | Q(api_key_id=api_key_id))
+    if user_id is not None:
+        due = due.filter(user_id=user_id)
+    if api_key_id is not None:
+        due = due.filter(api_key_id=api_key_id)
+    if quota_ids is not None:
+        due = due.filter(pk__in=quota_ids)
     total = 0
     while True:
         with transaction.atomic():

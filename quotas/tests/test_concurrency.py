@@ -174,24 +174,6 @@ def test_holds_over_several_quotas_in_any_order_do_not_deadlock(quota):
     assert tokens.current_usage == daily.current_usage
 
 
-def test_one_idempotency_key_from_many_threads_is_one_hold(quota):
-    ids = in_threads(lambda _: reserve(quota, idempotency_key="same").id, 16)
-
-    quota.refresh_from_db()
-    assert len(set(ids)) == 1
-    assert quota.held == 1
-
-
-def test_one_idempotency_key_consumes_once(quota):
-    in_threads(
-        lambda _: services.consume(user_id=quota.user_id, amounts={REQUESTS: 3}, idempotency_key="same"),
-        16,
-    )
-
-    quota.refresh_from_db()
-    assert (quota.current_usage, quota.held) == (3, 0)
-
-
 def test_a_hold_is_settled_or_swept_and_charged_once(quota):
     """Calls that end in the moment in which they expire, while four sweepers run."""
     tokens = QuotaFactory(user=quota.user, unit="tokens", limit=10_000)

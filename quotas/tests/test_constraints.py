@@ -7,7 +7,7 @@ from django.utils import timezone
 from accounts.models import ApiKey
 from accounts.tests.credentials import api_key
 from quotas import services
-from quotas.models import Plan, Quota, Reservation, Subscription
+from quotas.models import IdempotencyRecord, Plan, Quota, Reservation, Subscription
 from quotas.tests.factories import PlanFactory, QuotaFactory, SubscriptionFactory
 
 
@@ -135,10 +135,20 @@ def test_a_plan_with_subscribers_cannot_be_deleted(alice):
 
 
 def test_a_reservation_has_a_known_state_and_an_end_when_it_has_ended(alice):
-    Reservation.objects.create(user=alice, amounts={}, holds={}, expires_at=timezone.now(), idempotency_key="k")
+    Reservation.objects.create(user=alice, amounts={}, holds={}, expires_at=timezone.now())
 
     assert "reservation_status_known" in refused("UPDATE quotas_reservation SET status = 'odd', settled_at = now()")
     assert "reservation_settled_when_ended" in refused("UPDATE quotas_reservation SET status = 'confirmed'")
     assert "reservation_settled_when_ended" in refused("UPDATE quotas_reservation SET settled_at = now()")
-    with pytest.raises(IntegrityError, match="reservation_idempotent"), transaction.atomic():
-        Reservation.objects.create(user=alice, amounts={}, holds={}, expires_at=timezone.now(), idempotency_key="k")
+
+
+def test_an_idempotency_key_is_a_users_once_and_answered_when_it_is_done(alice, bob):
+    fields = {"key": "k", "endpoint": "POST /x", "fingerprint": "0", "expires_at": timezone.now()}
+    IdempotencyRecord.objects.bulk_create(IdempotencyRecord(user=user, **fields) for user in (alice, bob))
+
+    odd = "UPDATE quotas_idempotencyrecord SET status = 'odd', response_status = 200"
+    assert "idempotencyrecord_status_known" in refused(odd)
+    for change in ("status = 'done'", "response_status = 200", "body = ''"):
+        assert "answered_when_done" in refused(f"UPDATE quotas_idempotencyrecord SET {change}")
+    with pytest.raises(IntegrityError, match="idempotencyrecord_unique"), transaction.atomic():
+        IdempotencyRecord.objects.create(user=alice, **fields)

@@ -169,8 +169,8 @@ class Ledger(RuleBasedStateMachine):
     def caller(self, with_key):
         return {"user_id": self.user.pk, "api_key_id": self.key.pk if with_key else None}
 
-    def begin_due_periods(self):
-        for quota in self.quotas:
+    def begin_due_periods(self, quotas=None):
+        for quota in self.quotas if quotas is None else quotas:
             if quota.is_due(self.now):
                 quota.begin(self.now)
 
@@ -184,8 +184,7 @@ class Ledger(RuleBasedStateMachine):
     @rule(target=open_holds, wanted=amounts, seconds=st.sampled_from([5, 500, 100_000]), with_key=st.booleans())
     def reserve(self, wanted, seconds, with_key):
         caller = self.caller(with_key)
-        if any(quota.is_due(self.now) for quota in self.touched(wanted, with_key)):
-            self.begin_due_periods()
+        self.begin_due_periods(self.touched(wanted, with_key))
         if not self.admits(wanted, with_key):
             with pytest.raises(QuotaExceeded):
                 services.reserve(**caller, amounts=wanted, seconds=seconds)
@@ -207,11 +206,14 @@ class Ledger(RuleBasedStateMachine):
 
     @rule(wanted=amounts, with_key=st.booleans())
     def consume(self, wanted, with_key):
-        if any(quota.is_due(self.now) for quota in self.touched(wanted, with_key)):
-            self.begin_due_periods()
+        before = deepcopy([vars(quota) for quota in self.quotas])
+        self.begin_due_periods(self.touched(wanted, with_key))
         if not self.admits(wanted, with_key):
             with pytest.raises(QuotaExceeded):
                 services.consume(**self.caller(with_key), amounts=wanted)
+            # One transaction: the periods that it began are begun by the next call.
+            for quota, former in zip(self.quotas, before, strict=True):
+                vars(quota).update(former)
             return
         services.consume(**self.caller(with_key), amounts=wanted)
         for quota in self.touched(wanted, with_key):

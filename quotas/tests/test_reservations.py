@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from accounts.exceptions import InvalidInput
 from quotas import services
-from quotas.exceptions import IdempotencyMismatch, QuotaExceeded, ReservationNotFound, ReservationNotHeld
+from quotas.exceptions import QuotaExceeded, ReservationNotFound, ReservationNotHeld
 from quotas.meters import Meter
 from quotas.models import Quota, Reservation, Subscription
 from quotas.tests.factories import QuotaFactory, SubscriptionFactory
@@ -327,56 +327,6 @@ def test_an_expired_hold_cannot_be_released(alice, requests):
 
     with pytest.raises(ReservationNotHeld):
         services.release(reservation_id=hold.id)
-
-
-# Idempotency -----------------------------------------------------------------------------------------------------
-
-
-def test_the_same_key_and_amounts_are_the_same_hold(alice, requests):
-    holds = [reserve(alice, {REQUESTS: 2}, idempotency_key="k") for _ in range(3)]
-
-    assert len({hold.id for hold in holds}) == 1
-    assert len({hold.expires_at for hold in holds}) == 1
-    assert state(requests) == (0, 2)
-
-
-def test_the_order_of_the_amounts_does_not_matter(alice, requests, tokens):
-    first = reserve(alice, {REQUESTS: 1, TOKENS: 2}, idempotency_key="k")
-    second = reserve(alice, {TOKENS: 2, REQUESTS: 1}, idempotency_key="k")
-
-    assert first.id == second.id
-
-
-@pytest.mark.parametrize("amounts", [{REQUESTS: 3}, {REQUESTS: 2, TOKENS: 0}, {TOKENS: 2}])
-def test_the_same_key_with_other_amounts_is_refused(alice, requests, tokens, amounts):
-    reserve(alice, {REQUESTS: 2}, idempotency_key="k")
-
-    with pytest.raises(IdempotencyMismatch):
-        reserve(alice, amounts, idempotency_key="k")
-
-    assert [state(requests), state(tokens)] == [(0, 2), (0, 0)]
-
-
-def test_a_key_is_its_users_own(alice, bob, requests):
-    QuotaFactory(user=bob, unit="requests")
-
-    assert reserve(alice, {REQUESTS: 2}, idempotency_key="k").id != reserve(bob, {REQUESTS: 3}, idempotency_key="k").id
-
-
-def test_a_key_that_was_refused_may_be_tried_again(alice, requests):
-    running = reserve(alice, {REQUESTS: 10})
-    with pytest.raises(QuotaExceeded):
-        reserve(alice, {REQUESTS: 1}, idempotency_key="k")
-    services.release(reservation_id=running.id)
-
-    assert reserve(alice, {REQUESTS: 1}, idempotency_key="k")
-
-
-def test_consuming_twice_with_one_key_charges_once(alice, requests):
-    for _ in range(2):
-        services.consume(user_id=alice.pk, amounts={REQUESTS: 4}, idempotency_key="k")
-
-    assert state(requests) == (4, 0)
 
 
 # Consuming, finding and asking -----------------------------------------------------------------------------------

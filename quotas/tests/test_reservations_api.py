@@ -66,18 +66,6 @@ def test_a_senseless_life_is_refused(api, alice, quota, seconds):
     assert answer.json()["error"]["param"] == "seconds"
 
 
-def test_one_key_is_one_hold_and_the_same_answer(api, alice, quota):
-    first, second = (api(alice).post(PATH, TEN | {"idempotency_key": "k"}) for _ in range(2))
-
-    assert (first.status_code, second.status_code) == (201, 201)
-    assert first.json() == second.json()
-    assert state(quota) == (0, 10)
-
-    other = api(alice).post(PATH, {"amounts": {"llm.requests": 11}, "idempotency_key": "k"})
-    assert other.status_code == 422
-    assert other.json()["error"]["code"] == "idempotency_key_reused"
-
-
 def test_confirming_charges_the_real_amount(api, alice, quota, mine):
     answer = api(alice).post(f"{mine}/confirm", {"amounts": {"llm.requests": 3}})
 
