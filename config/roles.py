@@ -25,7 +25,7 @@ PERMISSIONS: dict[str, tuple[str, ...]] = {
     Role.SUPPORT: (
         *("accounts.support_user", "accounts.view_user", "accounts.view_channelidentity", "accounts.view_session"),
         *("accounts.view_apikey", "accounts.view_auditevent"),
-        *("quotas.view_quota", "quotas.view_reservation", "quotas.view_subscription"),
+        *("quotas.view_quota", "quotas.view_reservation", "quotas.view_subscription", "quotas.view_event"),
         "inference.view_request",
     ),
     Role.ANALYST: ("analytics.view_*",),

@@ -1,4 +1,4 @@
-"""What becomes of a user's plan, quotas, holds and rules of feature flags."""
+"""What becomes of a user's plan, quotas, holds, events and rules of feature flags."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from accounts.belongings import Belonging, Erase
 from accounts.exceptions import Conflict
 from quotas import services
 from quotas.flag_store import drop_flags
-from quotas.models import FlagRule, PlanLimit, Quota, Reservation, Subscription
+from quotas.models import Event, FlagRule, PlanLimit, Quota, Reservation, Subscription
 
 Kind = tuple[str, str, str]
 
@@ -204,6 +204,12 @@ BELONGINGS = [
         lock=_lock_quotas,
         merge=_merge_quotas,
         erase=Erase.KEEP,
+    ),
+    Belonging(
+        model=Event,
+        section="events",
+        fields=("id", "type", "payload", "reset_date", "created_at"),
+        erase=Erase.DELETE,
     ),
     Belonging(
         model=FlagRule,

@@ -65,7 +65,7 @@ WITH owner AS MATERIALIZED (
     FROM verdict v WHERE v.admitted
 )/* also */
 SELECT l.resource_type, l.unit, l.amount, l."limit", l.current_usage, l.held, l.reset_date, l.of_key, l.is_current,
-    l.fits
+    l.fits, l.id
 FROM locked l ORDER BY l.id
 """
 
@@ -181,6 +181,7 @@ class Row:
     of_key: bool
     is_current: bool
     fits: bool
+    id: UUID
 
     @property
     def remaining(self) -> int:

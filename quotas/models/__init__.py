@@ -1,10 +1,13 @@
-"""What callers may use: plans, subscriptions, quotas and the holds on them, feature flags."""
+"""What callers may use, and what others are told of it: plans, quotas, holds, feature flags, events and webhooks."""
 
+from quotas.models.events import Event
 from quotas.models.flags import FeatureFlag, FlagExposure, FlagRule, FlagVariant
 from quotas.models.plans import LimitFields, Plan, PlanLimit, Subscription
 from quotas.models.quotas import Quota, Reservation
+from quotas.models.webhooks import WebhookDelivery, WebhookEndpoint
 
 __all__ = [
+    "Event",
     "FeatureFlag",
     "FlagExposure",
     "FlagRule",
@@ -15,4 +18,6 @@ __all__ = [
     "Quota",
     "Reservation",
     "Subscription",
+    "WebhookDelivery",
+    "WebhookEndpoint",
 ]
