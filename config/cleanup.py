@@ -5,8 +5,9 @@ from __future__ import annotations
 from django.utils import timezone
 
 from accounts import cleanup as accounts
+from quotas import cleanup as quotas
 
-CHORES = (*accounts.CHORES,)
+CHORES = (*accounts.CHORES, *quotas.CHORES)
 
 
 def clean_up(*, dry_run: bool = False) -> dict[str, int]:

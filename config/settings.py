@@ -307,6 +307,17 @@ CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {
     "sweep-reservations": {"task": "inference.tasks.sweep_reservations", "schedule": timedelta(seconds=30)},
     "reset-quotas": {"task": "quotas.tasks.reset_quotas", "schedule": timedelta(minutes=5)},
+    # One that has not begun when the next is due has nothing left to do.
+    "dispatch-events": {
+        "task": "quotas.tasks.dispatch_events",
+        "schedule": timedelta(seconds=10),
+        "options": {"expires": 10},
+    },
+    "deliver-webhooks": {
+        "task": "quotas.tasks.deliver_webhooks",
+        "schedule": timedelta(seconds=5),
+        "options": {"expires": 5},
+    },
     "flush-exposures": {"task": "quotas.tasks.flush_exposures", "schedule": timedelta(minutes=5)},
     "rollup-usage": {"task": "analytics.tasks.rollup_usage", "schedule": crontab(minute="*/10")},
     "cleanup": {"task": "config.tasks.cleanup", "schedule": crontab(minute=17)},
@@ -392,6 +403,8 @@ CALL_DEADLINE_SECONDS = env_int("CALL_DEADLINE_SECONDS", 600)
 HOLD_GRACE_SECONDS = env_int("HOLD_GRACE_SECONDS", 60)
 # Reservations that clients make over the API live this long unless they ask for less.
 RESERVATION_SECONDS = env_int("RESERVATION_SECONDS", 900)
+# Events, and the webhooks that told of them, are kept for so long.
+EVENT_DAYS = env_int("EVENT_DAYS", 30, least=1)
 MAX_BODY_BYTES = env_int("MAX_BODY_BYTES", 10 * 1024 * 1024)
 MAX_JSON_DEPTH = env_int("MAX_JSON_DEPTH", 32)
 # What the request history keeps of each body.
