@@ -26,11 +26,13 @@ from quotas.deliveries import message
 from quotas.models import Event, WebhookDelivery, WebhookEndpoint
 
 Status = WebhookDelivery.Status
+# Tests go to the endpoint that is tested, whatever it wants.
+CHOICES = [(kind.value, f"{kind.value}: {kind.label}") for kind in Event.Type if kind != Event.Type.TEST]
 
 
 class WebhookEndpointForm(forms.ModelForm):  # type: ignore[type-arg]
     event_types = forms.MultipleChoiceField(
-        choices=Event.Type.choices,
+        choices=CHOICES,
         required=False,
         widget=UnfoldAdminCheckboxSelectMultipleWidget,
         help_text="None chosen: all of them, also those of later versions.",
