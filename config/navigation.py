@@ -41,6 +41,9 @@ NAVIGATION: list[dict[str, Any]] = [
             admin_page("Quotas", "speed", "quotas", "quota"),
             admin_page("Reservations", "hourglass_top", "quotas", "reservation"),
             admin_page("Feature flags", "flag", "quotas", "featureflag"),
+            admin_page("Events", "notifications", "quotas", "event"),
+            admin_page("Webhook endpoints", "webhook", "quotas", "webhookendpoint"),
+            admin_page("Webhook deliveries", "outbox", "quotas", "webhookdelivery"),
         ],
     },
     {

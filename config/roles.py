@@ -26,6 +26,7 @@ PERMISSIONS: dict[str, tuple[str, ...]] = {
         *("accounts.support_user", "accounts.view_user", "accounts.view_channelidentity", "accounts.view_session"),
         *("accounts.view_apikey", "accounts.view_auditevent"),
         *("quotas.view_quota", "quotas.view_grant", "quotas.view_reservation", "quotas.view_subscription"),
+        "quotas.view_event",
         "inference.view_request",
     ),
     Role.ANALYST: ("analytics.view_*",),

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from celery.schedules import crontab
 from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 from django.urls import reverse_lazy
@@ -22,6 +21,7 @@ from config import passwords
 from config.embedded import paths
 from config.logs import logging_config
 from config.navigation import NAVIGATION
+from config.schedule import SCHEDULE
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -306,14 +306,7 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 # Requests enqueue too, and do without a broker that is away: nobody waits for it.
 CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_connect_timeout": 2, "max_retries": 0}
 CELERY_TIMEZONE = "UTC"
-CELERY_BEAT_SCHEDULE = {
-    "sweep-reservations": {"task": "inference.tasks.sweep_reservations", "schedule": timedelta(seconds=30)},
-    "reset-quotas": {"task": "quotas.tasks.reset_quotas", "schedule": timedelta(minutes=5)},
-    "apply-changed-limits": {"task": "quotas.tasks.apply_changed_limits", "schedule": timedelta(minutes=5)},
-    "flush-exposures": {"task": "quotas.tasks.flush_exposures", "schedule": timedelta(minutes=5)},
-    "rollup-usage": {"task": "analytics.tasks.rollup_usage", "schedule": crontab(minute="*/10")},
-    "cleanup": {"task": "config.tasks.cleanup", "schedule": crontab(minute=17)},
-}
+CELERY_BEAT_SCHEDULE = SCHEDULE
 
 # Accounts --------------------------------------------------------------------------------------------------------
 
@@ -395,6 +388,8 @@ CALL_DEADLINE_SECONDS = env_int("CALL_DEADLINE_SECONDS", 600)
 HOLD_GRACE_SECONDS = env_int("HOLD_GRACE_SECONDS", 60)
 # Reservations that clients make over the API live this long unless they ask for less.
 RESERVATION_SECONDS = env_int("RESERVATION_SECONDS", 900)
+# Events, and the webhooks that told of them, are kept for so long.
+EVENT_DAYS = env_int("EVENT_DAYS", 30, least=1)
 MAX_BODY_BYTES = env_int("MAX_BODY_BYTES", 10 * 1024 * 1024)
 MAX_JSON_DEPTH = env_int("MAX_JSON_DEPTH", 32)
 # What the request history keeps of each body.

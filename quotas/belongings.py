@@ -1,4 +1,4 @@
-"""What becomes of a user's plan, quotas, holds and rules of feature flags."""
+"""What becomes of a user's plan, quotas, holds, events and rules of feature flags."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from accounts.belongings import Belonging, Erase
 from accounts.exceptions import Conflict
 from quotas import services
 from quotas.flag_store import drop_flags
-from quotas.models import FlagRule, IdempotencyRecord, PlanLimit, Quota, Reservation, Subscription
+from quotas.models import Event, FlagRule, IdempotencyRecord, PlanLimit, Quota, Reservation, Subscription
 from quotas.pools import fit
 from quotas.services.plans import follow
 
@@ -224,6 +224,12 @@ BELONGINGS = [
         fields=("id", "key", "endpoint", "status", "response_status", "created_at", "expires_at"),
         lock=_lock_idempotency_records,
         merge=_merge_idempotency_records,
+        erase=Erase.DELETE,
+    ),
+    Belonging(
+        model=Event,
+        section="events",
+        fields=("id", "type", "payload", "reset_date", "created_at"),
         erase=Erase.DELETE,
     ),
     Belonging(

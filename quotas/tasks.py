@@ -2,8 +2,10 @@ from uuid import UUID
 
 from celery import shared_task
 
-from quotas import exposures, services
-from quotas.models import Plan
+from accounts import mail
+from accounts.tasks import RETRIES, enqueue
+from quotas import deliveries, events, exposures, notices, services
+from quotas.models import Event, Plan
 
 
 @shared_task(name="quotas.tasks.reset_quotas")
@@ -29,3 +31,28 @@ def apply_changed_limits() -> None:
 def flush_exposures() -> None:
     """Write down who has got which variant of a flag, before Redis forgets it."""
     exposures.flush()
+
+
+@shared_task(name="quotas.tasks.dispatch_events")
+def dispatch_events() -> None:
+    """Pass on what has happened: to webhook endpoints, and to users by mail."""
+    events.dispatch(mail=_enqueue_notice)
+
+
+@shared_task(name="quotas.tasks.deliver_webhooks")
+def deliver_webhooks() -> None:
+    """Send the webhooks that are due."""
+    deliveries.deliver_due()
+
+
+@shared_task(name="quotas.tasks.send_quota_notice", **RETRIES)
+def send_quota_notice(event_id: str) -> None:
+    """Tell a user by mail how much of a quota is used."""
+    notice = notices.notice_of(event_id=UUID(event_id))
+    if notice is not None:
+        mail.send(to=notice.to, template=notices.TEMPLATE, context=notice.context)
+
+
+def _enqueue_notice(event: Event) -> None:
+    if notices.is_mailed(event):
+        enqueue(send_quota_notice, str(event.pk))

@@ -20,8 +20,15 @@ from analytics.models import DailyStat
 from conversations.models import Conversation, Message
 from inference.models import Model, Price, Provider, Request
 from prompts.models import SavedPrompt
-from quotas.models import FeatureFlag, Plan, Quota, Reservation, Subscription
-from quotas.tests.factories import FlagFactory, PlanFactory, QuotaFactory, SubscriptionFactory
+from quotas.models import Event, FeatureFlag, Plan, Quota, Reservation, Subscription, WebhookDelivery, WebhookEndpoint
+from quotas.tests.factories import (
+    DeliveryFactory,
+    EventFactory,
+    FlagFactory,
+    PlanFactory,
+    QuotaFactory,
+    SubscriptionFactory,
+)
 from tests.admin import page
 
 number = count()
@@ -85,6 +92,9 @@ ROWS: dict[type[Row], Callable[[], Row]] = {
     Quota: QuotaFactory,
     Reservation: reservation,
     FeatureFlag: lambda: FlagFactory(percentage=50, variants={"a": 1, "b": 2}),
+    Event: EventFactory,
+    WebhookEndpoint: lambda: DeliveryFactory().endpoint,
+    WebhookDelivery: DeliveryFactory,
     Provider: provider,
     Model: model,
     Price: lambda: Price.objects.create(model=model(), unit="input_tokens", price=150_000),
@@ -202,7 +212,11 @@ def test_who_may_only_look_is_offered_no_change(client, db, model):
 
 
 @pytest.mark.parametrize(
-    "model", [User, ApiKey, AuditEvent, Subscription, Quota, Reservation, Request, Conversation, SavedPrompt, DailyStat]
+    "model",
+    [
+        *(User, ApiKey, AuditEvent, Subscription, Quota, Reservation, Event, WebhookEndpoint, WebhookDelivery),
+        *(Request, Conversation, SavedPrompt, DailyStat),
+    ],
 )
 def test_what_history_hangs_on_cannot_be_deleted(operator, model):
     row = ROWS[model]()

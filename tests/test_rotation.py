@@ -8,10 +8,12 @@ from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
 from django.db import connection
+from django.utils import timezone
 
 from accounts import rotation
 from accounts.models import AuditEvent, ChannelIdentity, TotpDevice, User
 from inference.models import Provider
+from quotas.models import WebhookEndpoint
 
 # What is written into each encrypted column of the whole installation. Whoever adds a column adds it here.
 PLAIN = {
@@ -19,6 +21,8 @@ PLAIN = {
     "accounts.channelidentity.username": "alice-on-discord",
     "accounts.totpdevice.secret": "3132333435363738393031323334353637383930",
     "inference.provider.api_key": "sk-of-the-provider",
+    "quotas.webhookendpoint.secret": "whsec_bm93",
+    "quotas.webhookendpoint.previous_secret": "whsec_YmVmb3Jl",
 }
 
 
@@ -31,6 +35,12 @@ def rows(alice):
     TotpDevice.objects.create(user=alice, secret=PLAIN["accounts.totpdevice.secret"])
     Provider.objects.create(
         name="away", base_url="https://away.example/v1", api_key=PLAIN["inference.provider.api_key"]
+    )
+    WebhookEndpoint.objects.create(
+        url="https://away.example/hooks",
+        secret=PLAIN["quotas.webhookendpoint.secret"],
+        previous_secret=PLAIN["quotas.webhookendpoint.previous_secret"],
+        previous_expires_at=timezone.now(),
     )
 
 

@@ -16,6 +16,7 @@ from config.cleanup import CHORES, clean_up
 from config.tasks import cleanup
 from inference.models import Request
 from quotas.models import IdempotencyRecord
+from quotas.tests.factories import DeliveryFactory, EndpointFactory, EventFactory
 
 number = count()
 HASH = "a" * 64
@@ -177,6 +178,9 @@ def much(alice, monkeypatch):
         token(session(alice), expires_at=ago(days=1))
         code(alice, expires_at=ago(days=9))
         answer(alice, expires_at=ago(days=1))
+        endpoint = EndpointFactory(previous_secret="whsec_AAAA", previous_expires_at=ago(days=1))
+        event = EventFactory(dispatched_at=ago(days=40))
+        DeliveryFactory(endpoint=endpoint, event=event, status="delivered", delivered_at=ago(days=40))
 
 
 def test_all_of_much_is_dealt_with_and_the_second_time_there_is_nothing(much):

@@ -41,6 +41,9 @@ PAGES = {
     "quotas.quota": HELPERS,
     "quotas.reservation": HELPERS,
     "quotas.featureflag": OPERATORS,
+    "quotas.event": HELPERS,
+    "quotas.webhookendpoint": OPERATORS,
+    "quotas.webhookdelivery": OPERATORS,
     "inference.provider": OPERATORS,
     "inference.model": OPERATORS,
     "inference.price": OPERATORS,
@@ -75,6 +78,10 @@ ACTIONS = {
     "accounts.apikey.revoke_chosen": HELPERS,
     "quotas.plan.make_default": OPERATORS,
     "quotas.featureflag.who_gets_what": OPERATORS,
+    "quotas.webhookendpoint.send_test": OPERATORS,
+    "quotas.webhookendpoint.rotate_secret": OPERATORS,
+    "quotas.webhookendpoint.replay_dead": OPERATORS,
+    "quotas.webhookdelivery.replay": OPERATORS,
     "quotas.subscription.change_plan": OPERATORS,
     "quotas.quota.change_limit": OPERATORS,
     "quotas.quota.grant_extra": HELPERS,
@@ -82,7 +89,7 @@ ACTIONS = {
 }
 
 ADD = {
-    *("accounts.user", "accounts.apikey", "quotas.plan", "quotas.featureflag"),
+    *("accounts.user", "accounts.apikey", "quotas.plan", "quotas.featureflag", "quotas.webhookendpoint"),
     *("inference.provider", "inference.model", "inference.price"),
 }
 

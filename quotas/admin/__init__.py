@@ -1,17 +1,22 @@
 """The operators' pages of this application; each module registers its own."""
 
+from quotas.admin.events import EventAdmin
 from quotas.admin.flags import FeatureFlagAdmin
 from quotas.admin.keys import ApiKeyWithBudgetsAdmin
 from quotas.admin.plans import PlanAdmin, SubscriptionAdmin
 from quotas.admin.quotas import QuotaAdmin, ReservationAdmin
 from quotas.admin.users import UserWithPlanAdmin
+from quotas.admin.webhooks import WebhookDeliveryAdmin, WebhookEndpointAdmin
 
 __all__ = [
     "ApiKeyWithBudgetsAdmin",
+    "EventAdmin",
     "FeatureFlagAdmin",
     "PlanAdmin",
     "QuotaAdmin",
     "ReservationAdmin",
     "SubscriptionAdmin",
     "UserWithPlanAdmin",
+    "WebhookDeliveryAdmin",
+    "WebhookEndpointAdmin",
 ]

@@ -1,11 +1,14 @@
-"""What callers may use: plans, subscriptions, quotas and the holds on them, feature flags."""
+"""What callers may use, and what others are told of it: plans, quotas, holds, feature flags, events and webhooks."""
 
+from quotas.models.events import Event
 from quotas.models.flags import FeatureFlag, FlagExposure, FlagRule, FlagVariant
 from quotas.models.idempotency import IdempotencyRecord
 from quotas.models.plans import LimitFields, Plan, PlanLimit, Subscription
 from quotas.models.quotas import Grant, Quota, Reservation
+from quotas.models.webhooks import WebhookDelivery, WebhookEndpoint
 
 __all__ = [
+    "Event",
     "FeatureFlag",
     "FlagExposure",
     "FlagRule",
@@ -18,4 +21,6 @@ __all__ = [
     "Quota",
     "Reservation",
     "Subscription",
+    "WebhookDelivery",
+    "WebhookEndpoint",
 ]

@@ -13,7 +13,7 @@ from accounts.caller import Caller
 from accounts.exceptions import Conflict, InvalidInput
 from accounts.models import User
 from quotas.meters import Meter, Period, period_end
-from quotas.models import Grant, PlanLimit, Quota
+from quotas.models import Event, Grant, PlanLimit, Quota
 from quotas.pools import fit, still_open
 from quotas.services.periods import locked, reset_due, save
 from quotas.services.plans import current_subscription, follow, provision
@@ -48,8 +48,7 @@ def set_limit(*, quota: Quota, limit: int, by: Caller | User, reason: str = "") 
         row, grants = locked(quota, now)
         former = row.base_limit
         row.base_limit, row.is_override = limit, True
-        fit(row)
-        save([row], grants, now)
+        _save(row, grants, now)
         audit.record("quota.limit_changed", by=by, target=row, former=former, limit=limit, reason=reason)
 
 
@@ -103,8 +102,7 @@ def reset_usage(*, quota: Quota, by: Caller | User, reason: str = "") -> None:
         former = row.current_usage
         row.current_usage = row.base_used = 0
         row.granted = sum(grant.remaining for grant in still_open(grants))
-        fit(row)
-        save([row], grants, now)
+        _save(row, grants, now)
         audit.record("quota.usage_reset", by=by, target=row, former=former, reason=reason)
 
 
@@ -123,8 +121,7 @@ def grant(
         given = Grant.objects.create(quota=row, amount=amount, expires_at=expires_at, reason=reason, created_at=now)
         row.granted += amount
         row.grants_expire_at = min(filter(None, (row.grants_expire_at, expires_at)), default=None)
-        fit(row)
-        save([row], grants, now)
+        _save(row, grants, now)
         ends = expires_at.isoformat() if expires_at else None
         audit.record("quota.granted", by=by, target=row, amount=amount, expires_at=ends, reason=reason)
         return given
@@ -144,6 +141,14 @@ def revoke_grant(*, grant: Grant, by: Caller | User, reason: str = "") -> None:
         fit(row)
         save([row], grants, now)
         audit.record("quota.grant_revoked", by=by, target=row, amount=found.remaining, reason=reason)
+
+
+def _save(row: Quota, grants: list[Grant], now: datetime) -> None:
+    fit(row)
+    save([row], grants, now)
+    if row.reset_date is None:
+        # No new period will tell anew when its limit is reached.
+        Event.objects.filter(quota=row).update(quota=None)
 
 
 def _check_amount(amount: int, *, least: int, param: str) -> None:

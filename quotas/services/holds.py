@@ -12,7 +12,7 @@ from django.utils import timezone
 from accounts.exceptions import InvalidInput, NotAuthenticated
 from accounts.ids import uuid7
 from accounts.merging import current_id
-from quotas import ledger
+from quotas import ledger, thresholds
 from quotas.exceptions import (
     KeyBudgetExceeded,
     QuotaExceeded,
@@ -173,6 +173,7 @@ def _reserve(wanted: _Wanted) -> Hold:
         reset_due(quota_ids=[row.id for row in rows])
         hold, rows = _try_reserve(wanted)
     if hold is None:
+        thresholds.note_refusal(quota_ids=[row.id for row in rows if row.is_current and not row.fits])
         raise _refusal(rows, wanted.amounts)
     return hold
 

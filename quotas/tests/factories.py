@@ -3,7 +3,18 @@ from django.utils import timezone
 
 from accounts.tests.factories import UserFactory
 from quotas.meters import period_end
-from quotas.models import FeatureFlag, FlagRule, FlagVariant, Plan, PlanLimit, Quota, Subscription
+from quotas.models import (
+    Event,
+    FeatureFlag,
+    FlagRule,
+    FlagVariant,
+    Plan,
+    PlanLimit,
+    Quota,
+    Subscription,
+    WebhookDelivery,
+    WebhookEndpoint,
+)
 
 
 class QuotaFactory(factory.django.DjangoModelFactory):
@@ -63,3 +74,32 @@ class FlagFactory(factory.django.DjangoModelFactory):
         """As `rules=[{"user": alice, "value": 1}]`."""
         for rule in rules or ():
             FlagRule.objects.create(flag=flag, **rule)
+
+
+class EventFactory(factory.django.DjangoModelFactory):
+    class Meta:
+        model = Event
+
+    type = "quota.limit_reached"
+    user = factory.SubFactory(UserFactory)
+    payload = factory.LazyFunction(lambda: {"resource": "llm", "unit": "tokens", "limit": 10, "usage": 10})
+
+
+class EndpointFactory(factory.django.DjangoModelFactory):
+    class Meta:
+        model = WebhookEndpoint
+
+    url = factory.Sequence(lambda n: f"https://example.com/hooks/{n}")
+
+
+class DeliveryFactory(factory.django.DjangoModelFactory):
+    """One that was given up."""
+
+    class Meta:
+        model = WebhookDelivery
+
+    endpoint = factory.SubFactory(EndpointFactory)
+    event = factory.SubFactory(EventFactory)
+    status = "dead"
+    attempts = 10
+    last_error = "Answered 500."

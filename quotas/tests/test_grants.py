@@ -11,7 +11,7 @@ from accounts.models import AuditEvent
 from quotas import services
 from quotas.exceptions import QuotaExceeded
 from quotas.meters import Meter
-from quotas.models import Grant, PlanLimit, Quota
+from quotas.models import Event, Grant, PlanLimit, Quota
 from quotas.tests.factories import PlanFactory, QuotaFactory, SubscriptionFactory
 
 REQUESTS = Meter("llm", "requests")
@@ -147,6 +147,15 @@ def test_a_grant_of_the_past_or_beyond_all_measure_is_refused(olga, quota):
     with pytest.raises(InvalidInput):
         services.grant(quota=quota, amount=1, by=olga)
     assert Grant.objects.count() == 1
+
+
+def test_a_quota_that_never_begins_anew_tells_again_after_a_grant(alice, olga):
+    quota = QuotaFactory(user=alice, limit=10, period="none", reset_date=None)
+    use(alice, 10)
+    services.grant(quota=quota, amount=10, by=olga)
+    use(alice, 10)
+
+    assert list(Event.objects.filter(type="quota.limit_reached").values_list("payload__limit", flat=True)) == [20, 10]
 
 
 # Limits agreed with one user -------------------------------------------------------------------------------------
