@@ -139,6 +139,7 @@ PUBLIC_URL = checked_url("PUBLIC_URL", env("PUBLIC_URL")) or f"http://127.0.0.1:
 INSTALLED_APPS = [
     "unfold.apps.BasicAppConfig",
     "unfold.contrib.filters",
+    "unfold.contrib.import_export",
     "accounts.apps.OperatorAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -151,6 +152,7 @@ INSTALLED_APPS = [
     "django_filters",
     "drf_spectacular",
     "drf_spectacular_sidecar",
+    "import_export",
     "axes",
     "config",
     "accounts",
@@ -441,6 +443,8 @@ SPECTACULAR_SETTINGS = {
 
 # Admin -----------------------------------------------------------------------------------------------------------
 
+# Files that go out are guarded against spreadsheets' formulas by accounts.admin.transfer; this is the second bolt.
+IMPORT_EXPORT_ESCAPE_FORMULAE_ON_EXPORT = True
 UNFOLD = {
     "SITE_TITLE": "Mainstay",
     "SITE_HEADER": "Mainstay",
