@@ -39,6 +39,7 @@ NAVIGATION: list[dict[str, Any]] = [
             admin_page("Plans", "sell", "quotas", "plan"),
             admin_page("Subscriptions", "card_membership", "quotas", "subscription"),
             admin_page("Quotas", "speed", "quotas", "quota"),
+            admin_page("Grants", "redeem", "quotas", "grant"),
             admin_page("Reservations", "hourglass_top", "quotas", "reservation"),
             admin_page("Feature flags", "flag", "quotas", "featureflag"),
         ],

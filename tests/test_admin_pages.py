@@ -20,8 +20,8 @@ from analytics.models import DailyStat
 from conversations.models import Conversation, Message
 from inference.models import Model, Provider, Request
 from prompts.models import SavedPrompt
-from quotas.models import FeatureFlag, Plan, Quota, Reservation, Subscription
-from quotas.tests.factories import FlagFactory, PlanFactory, QuotaFactory, SubscriptionFactory
+from quotas.models import FeatureFlag, Grant, Plan, Quota, Reservation, Subscription
+from quotas.tests.factories import FlagFactory, GrantFactory, PlanFactory, QuotaFactory, SubscriptionFactory
 from tests.admin import page
 
 number = count()
@@ -82,7 +82,8 @@ ROWS: dict[type[Row], Callable[[], Row]] = {
     ),
     Plan: lambda: PlanFactory(limits={("llm", "tokens", "month"): 5, ("llm", "requests", "day"): 5}),
     Subscription: SubscriptionFactory,
-    Quota: QuotaFactory,
+    Quota: lambda: QuotaFactory(is_override=True),
+    Grant: GrantFactory,
     Reservation: reservation,
     FeatureFlag: lambda: FlagFactory(percentage=50, variants={"a": 1, "b": 2}),
     Provider: provider,
@@ -201,7 +202,8 @@ def test_who_may_only_look_is_offered_no_change(client, db, model):
 
 
 @pytest.mark.parametrize(
-    "model", [User, ApiKey, AuditEvent, Subscription, Quota, Reservation, Request, Conversation, SavedPrompt, DailyStat]
+    "model",
+    [User, ApiKey, AuditEvent, Subscription, Quota, Grant, Reservation, Request, Conversation, SavedPrompt, DailyStat],
 )
 def test_what_history_hangs_on_cannot_be_deleted(operator, model):
     row = ROWS[model]()

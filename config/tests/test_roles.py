@@ -39,6 +39,7 @@ PAGES = {
     "quotas.plan": OPERATORS,
     "quotas.subscription": HELPERS,
     "quotas.quota": HELPERS,
+    "quotas.grant": HELPERS,
     "quotas.reservation": HELPERS,
     "quotas.featureflag": OPERATORS,
     "inference.provider": OPERATORS,
@@ -78,6 +79,9 @@ ACTIONS = {
     "quotas.quota.change_limit": OPERATORS,
     "quotas.quota.grant_extra": HELPERS,
     "quotas.quota.reset_usage": HELPERS,
+    "quotas.quota.clear_override": OPERATORS,
+    "quotas.grant.revoke": HELPERS,
+    "accounts.user.add_quota": OPERATORS,
 }
 
 ADD = {"accounts.user", "accounts.apikey", "quotas.plan", "quotas.featureflag", "inference.provider", "inference.model"}

@@ -1,14 +1,17 @@
 """The operators' pages of this application; each module registers its own."""
 
 from quotas.admin.flags import FeatureFlagAdmin
+from quotas.admin.grants import GrantAdmin
 from quotas.admin.keys import ApiKeyWithBudgetsAdmin
 from quotas.admin.plans import PlanAdmin, SubscriptionAdmin
-from quotas.admin.quotas import QuotaAdmin, ReservationAdmin
+from quotas.admin.quotas import QuotaAdmin
+from quotas.admin.reservations import ReservationAdmin
 from quotas.admin.users import UserWithPlanAdmin
 
 __all__ = [
     "ApiKeyWithBudgetsAdmin",
     "FeatureFlagAdmin",
+    "GrantAdmin",
     "PlanAdmin",
     "QuotaAdmin",
     "ReservationAdmin",

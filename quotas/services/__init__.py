@@ -21,7 +21,7 @@ from quotas.services.holds import (
     settle,
     sweep_expired,
 )
-from quotas.services.periods import reset_due
+from quotas.services.periods import reset_due, standing
 from quotas.services.plans import (
     apply_plan_limits,
     change_plan,
@@ -55,5 +55,6 @@ __all__ = [
     "set_default_plan",
     "set_limit",
     "settle",
+    "standing",
     "sweep_expired",
 ]

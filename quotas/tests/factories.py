@@ -3,7 +3,7 @@ from django.utils import timezone
 
 from accounts.tests.factories import UserFactory
 from quotas.meters import period_end
-from quotas.models import FeatureFlag, FlagRule, FlagVariant, Plan, PlanLimit, Quota, Subscription
+from quotas.models import FeatureFlag, FlagRule, FlagVariant, Grant, Plan, PlanLimit, Quota, Subscription
 
 
 class QuotaFactory(factory.django.DjangoModelFactory):
@@ -17,6 +17,21 @@ class QuotaFactory(factory.django.DjangoModelFactory):
     limit = 100
     base_limit = factory.SelfAttribute("limit")
     reset_date = factory.LazyAttribute(lambda quota: period_end(quota.period, timezone.now()))
+
+
+class GrantFactory(factory.django.DjangoModelFactory):
+    """An open grant, with the quota that it adds to."""
+
+    class Meta:
+        model = Grant
+
+    amount = 50
+    quota = factory.SubFactory(
+        QuotaFactory,
+        base_limit=100,
+        granted=factory.SelfAttribute("..amount"),
+        limit=factory.LazyAttribute(lambda quota: 100 + quota.granted),
+    )
 
 
 class PlanFactory(factory.django.DjangoModelFactory):
