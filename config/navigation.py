@@ -37,6 +37,7 @@ NAVIGATION: list[dict[str, Any]] = [
         "title": "Plans and quotas",
         "items": [
             admin_page("Plans", "sell", "quotas", "plan"),
+            admin_page("Plan limits", "rule", "quotas", "planlimit"),
             admin_page("Subscriptions", "card_membership", "quotas", "subscription"),
             admin_page("Quotas", "speed", "quotas", "quota"),
             admin_page("Grants", "redeem", "quotas", "grant"),

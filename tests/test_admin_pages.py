@@ -20,7 +20,7 @@ from analytics.models import DailyStat
 from conversations.models import Conversation, Message
 from inference.models import Model, Provider, Request
 from prompts.models import SavedPrompt
-from quotas.models import FeatureFlag, Grant, Plan, Quota, Reservation, Subscription
+from quotas.models import FeatureFlag, Grant, Plan, PlanLimit, Quota, Reservation, Subscription
 from quotas.tests.factories import FlagFactory, GrantFactory, PlanFactory, QuotaFactory, SubscriptionFactory
 from tests.admin import page
 
@@ -81,6 +81,7 @@ ROWS: dict[type[Row], Callable[[], Row]] = {
         user=UserFactory(), channel_type="discord", channel_user_id=str(next(number))
     ),
     Plan: lambda: PlanFactory(limits={("llm", "tokens", "month"): 5, ("llm", "requests", "day"): 5}),
+    PlanLimit: lambda: PlanFactory(limits={("llm", "tokens", "month"): 5}).limits.get(),
     Subscription: SubscriptionFactory,
     Quota: lambda: QuotaFactory(is_override=True),
     Grant: GrantFactory,

@@ -37,6 +37,7 @@ PAGES = {
     "accounts.channelidentity": HELPERS,
     "accounts.blacklistedtoken": OPERATORS,
     "quotas.plan": OPERATORS,
+    "quotas.planlimit": OPERATORS,
     "quotas.subscription": HELPERS,
     "quotas.quota": HELPERS,
     "quotas.grant": HELPERS,

@@ -3,6 +3,7 @@
 from quotas.admin.flags import FeatureFlagAdmin
 from quotas.admin.grants import GrantAdmin
 from quotas.admin.keys import ApiKeyWithBudgetsAdmin
+from quotas.admin.plan_limits import PlanLimitAdmin
 from quotas.admin.plans import PlanAdmin, SubscriptionAdmin
 from quotas.admin.quotas import QuotaAdmin
 from quotas.admin.reservations import ReservationAdmin
@@ -13,6 +14,7 @@ __all__ = [
     "FeatureFlagAdmin",
     "GrantAdmin",
     "PlanAdmin",
+    "PlanLimitAdmin",
     "QuotaAdmin",
     "ReservationAdmin",
     "SubscriptionAdmin",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -18,6 +19,10 @@ def dollars(micro: int) -> str:
     if micro % 10_000 == 0:
         return f"${micro / MICRO:,.2f}"
     return f"${micro / MICRO:,.6f}".rstrip("0")
+
+
+def moment(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M}"
 
 
 def amount(value: int, unit: str) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import datetime
 from typing import Any
 
 from django.contrib import admin
@@ -17,39 +15,19 @@ from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 from unfold.views import ChangeList
 
-from accounts.admin.base import OperatorAdmin, RowList
+from accounts.admin.base import RowList
 from accounts.admin.display import label, link_to
+from accounts.admin.imports import ServiceTransferAdmin
 from quotas import services
 from quotas.admin.display import share_bar
 from quotas.admin.forms import RevokeDialog
-from quotas.admin.rights import may_support
+from quotas.admin.grant_states import bring_up_to_date, state_of
+from quotas.admin.rights import may_adjust, may_support
+from quotas.admin.transfers import GrantResource, GrantRows
 from quotas.models import Grant
 
 SPENT = Q(spent=F("amount"))
 COLOURS = {"open": "success", "expired": "warning", "revoked": "danger"}
-
-
-def moment(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M}"
-
-
-def state_of(grant: Grant) -> str:
-    """What has become of a grant. One whose time is over may not have been closed yet."""
-    if not grant.remaining:
-        return "spent"
-    if grant.expires_at is not None and grant.expires_at <= (grant.closed_at or timezone.now()):
-        return "expired"
-    return "revoked" if grant.closed_at else "open"
-
-
-def bring_up_to_date(grants: Iterable[Grant]) -> None:
-    """Let grants know how much of them is spent at this moment: stored rows say it when a period ends."""
-    open_grants = {grant.pk: grant for grant in grants if grant.closed_at is None}
-    quotas = {grant.quota_id: grant.quota for grant in open_grants.values()}
-    for _quota, now_open in services.standing(list(quotas.values()), timezone.now()):
-        for one in now_open:
-            if one.pk in open_grants:
-                open_grants[one.pk].spent = one.spent
 
 
 class GrantList(RowList):
@@ -88,12 +66,18 @@ class StateFilter(DropdownFilter):
 
 
 @admin.register(Grant)
-class GrantAdmin(OperatorAdmin):
+class GrantAdmin(ServiceTransferAdmin):
     """Read-only: a grant is made on the page of its quota, and taken back here."""
 
     purpose = (
         "What users were given on top of their quotas, once: until it is spent or expires. A grant is made on the page "
         "of a quota."
+    )
+    resource_classes = (GrantResource,)
+    import_resource_classes = (GrantRows,)
+    import_note = (
+        "Each row is a new grant to one user, by e-mail address or id: a file that is imported twice grants twice. "
+        "A cost is in micro-USD, a time in UTC; where expires_at is empty, the grant stays until it is spent."
     )
     list_display = ("user", "quota_link", "usage", "state", "expires_at", "reason", "created_at")
     list_select_related = ("quota__user",)
@@ -149,6 +133,9 @@ class GrantAdmin(OperatorAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Grant | None = None) -> bool:
         return False
+
+    def may_import(self, request: HttpRequest) -> bool:
+        return may_adjust(request)
 
     def has_revoke_permission(self, request: HttpRequest, obj: str | None = None) -> bool:
         """Who may give it may take it back. `obj` is an id: what is spent or expired cannot be taken back."""

@@ -13,11 +13,10 @@ from django.utils.safestring import SafeString
 from accounts.admin.display import EMPTY, label, link_to, link_to_list
 from accounts.models import User
 from quotas import services
-from quotas.admin.display import amount, bar, share_bar
-from quotas.admin.grants import moment
+from quotas.admin.display import amount, bar, moment, share_bar
+from quotas.admin.grant_states import state_of
 from quotas.admin.reservations import link_to_request
 from quotas.models import Grant, PlanLimit, Quota, Reservation
-from quotas.pools import still_open
 
 # More calls of one user at the same time are a case for the list of reservations.
 MOST_HOLDS = 50
@@ -35,14 +34,18 @@ def quota_context(quota: Quota, *, viewer: User, may_revoke: bool) -> dict[str, 
         ("Held", now.held),
         ("Left", now.remaining),
         ("Limit", now.limit),
+        ("Granted of it", now.granted),
         (f"Warning at {now.soft_threshold} %", now.limit * now.soft_threshold // 100),
     ]
+    # A grant that is spent counts until the period ends in which it was.
+    counted = {"open", "spent"} if now.reset_date == quota.reset_date else {"open"}
+    shown = [grant for grant in grants if state_of(grant) in counted]
     holds = list(Reservation.objects.holding(quota.pk)[:MOST_HOLDS])
     return {
         "bar": quota_bar(now),
         "numbers": [(name, amount(value, now.unit)) for name, value in numbers],
         "note": limit_note(now),
-        "pools": pools_table(now, still_open(grants), may_revoke=may_revoke),
+        "pools": pools_table(now, shown, may_revoke=may_revoke),
         "holds": holds_table(now, holds, viewer) if holds else None,
         "more_holds": held_list(quota.user_id, "All that this user holds") if len(holds) == MOST_HOLDS else "",
     }
@@ -73,12 +76,16 @@ def pools_table(quota: Quota, grants: Sequence[Grant], *, may_revoke: bool) -> d
     resets = moment(quota.reset_date) if quota.reset_date else "never"
     rows = [[source(quota), share_bar(quota.base_used, quota.base_limit, quota.unit), resets, EMPTY, ""]]
     for grant in grants:
-        revoke = format_html(REVOKE, reverse("admin:quotas_grant_revoke", args=[grant.pk])) if may_revoke else ""
+        revoke = revoke_link(grant) if may_revoke and state_of(grant) == "open" else ""
         drawn = share_bar(grant.spent, grant.amount, quota.unit)
         expires = moment(grant.expires_at) if grant.expires_at else "never"
         rows.append([link_to(grant, f"Grant of {amount(grant.amount, quota.unit)}"), drawn, expires])
         rows[-1] += [grant.reason or EMPTY, revoke]
     return {"headers": ["Source", "Spent", "Expires", "Reason", ""], "rows": rows}
+
+
+def revoke_link(grant: Grant) -> SafeString:
+    return format_html(REVOKE, reverse("admin:quotas_grant_revoke", args=[grant.pk]))
 
 
 def source(quota: Quota) -> SafeString:

@@ -14,15 +14,15 @@ from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter, DropdownFilter
 from unfold.decorators import action, display
 
-from accounts.admin.base import OperatorAdmin
 from accounts.admin.display import label
+from accounts.admin.imports import ServiceTransferAdmin
 from accounts.models import User
 from quotas import services
-from quotas.admin.display import amount
+from quotas.admin.display import amount, moment
 from quotas.admin.forms import GrantDialog, LimitDialog, QuotaDialog
-from quotas.admin.grants import moment
 from quotas.admin.quota_page import quota_bar, quota_context
 from quotas.admin.rights import may_adjust, may_support
+from quotas.admin.transfers import LimitRows, QuotaResource
 from quotas.meters import Meter
 from quotas.models import Quota
 
@@ -60,12 +60,18 @@ class StateFilter(DropdownFilter):
 
 
 @admin.register(Quota)
-class QuotaAdmin(OperatorAdmin):
+class QuotaAdmin(ServiceTransferAdmin):
     """Read-only but for actions, each of which asks for a reason and is audited by its service."""
 
     purpose = (
         "What each user may use, and has used. Limits come with the plan; one that is agreed with a user stays, "
         "whatever the plan says. A quota's own page shows where its limit comes from and what holds it."
+    )
+    resource_classes = (QuotaResource,)
+    import_resource_classes = (LimitRows,)
+    import_note = (
+        "Each row is a limit agreed with one user, by e-mail address or id: what each period starts with, whatever the "
+        "plan says. A cost is in micro-USD. Where the user has no such quota, one is added."
     )
     change_form_outer_before_template = "admin/quotas/quota/standing.html"
     list_display = ("user", "meter", "each", "usage", "remaining", "resets")
@@ -135,6 +141,9 @@ class QuotaAdmin(OperatorAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Quota | None = None) -> bool:
         return False
+
+    def may_import(self, request: HttpRequest) -> bool:
+        return may_adjust(request)
 
     def has_adjust_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return may_adjust(request)

@@ -25,6 +25,7 @@ from quotas.meters import Meter
 from quotas.models import Plan, Subscription
 
 QUOTAS = "Quotas"
+PLAN_ACTIONS = {"title": "Plan", "icon": "sell", "items": ["change_plan", "add_quota"]}
 
 
 class PlanFilter(DropdownFilter):
@@ -46,7 +47,7 @@ class UserWithPlanAdmin(UserAdmin):
     list_display = ("person", "plan", *UserAdmin.list_display[1:])
     list_filter = (PlanFilter, *UserAdmin.list_filter)
     list_filter_submit = True
-    actions_detail = ("change_plan", "add_quota", *UserAdmin.actions_detail)
+    actions_detail = (PLAN_ACTIONS, *UserAdmin.actions_detail)
     readonly_fields = ("plan", "shown_quotas", *UserAdmin.readonly_fields)
     fieldsets = (
         (None, {"fields": (("email", "full_name"), ("username", "preferred_model"), "plan", "belongings")}),
