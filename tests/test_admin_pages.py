@@ -216,6 +216,14 @@ def test_what_history_hangs_on_cannot_be_deleted(operator, model):
     assert model.objects.filter(pk=row.pk).exists()
 
 
+def test_a_reservation_leads_to_its_request(operator):
+    asked, _other = request(), request()
+    link = f"{page(Request, 'changelist')}?reservation__id__exact={asked.reservation_id}"
+
+    assert link in operator.get(page(asked.reservation)).content.decode()
+    assert list(operator.get(link).context["cl"].result_list) == [asked]
+
+
 def test_the_sidebar_shows_what_one_may_open(client, operator):
     assert page(Provider, "changelist") in operator.get("/admin/").content.decode()
 

@@ -3,11 +3,13 @@
 from datetime import timedelta
 
 import pytest
+from django.contrib.auth.models import Group
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.utils import timezone
 
 from accounts.admin import imports
 from accounts.models import AuditEvent
+from accounts.tests.factories import UserFactory
 from quotas import services
 from quotas.meters import Meter
 from quotas.models import Grant, Plan, PlanLimit, Quota
@@ -215,3 +217,15 @@ def test_a_file_with_other_columns_is_refused_as_a_whole(operator, model, head, 
     assert "confirm_form" not in preview.context
     assert message in str(preview.context["result"].base_errors[0].error)
     assert Plan.objects.exists()
+
+
+def test_support_takes_lists_away_and_brings_none_back(client):
+    helper = UserFactory(is_staff=True)
+    helper.groups.add(Group.objects.get(name="support"))
+    client.force_login(helper)
+
+    for model in ("quota", "grant", "subscription"):
+        assert export(client, model)[0].startswith("email,")
+        for name in ("import", "process_import"):
+            assert client.post(f"/admin/quotas/{model}/{name}/").status_code == 403
+    assert client.get("/admin/quotas/planlimit/export/").status_code == 403
