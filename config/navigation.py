@@ -37,8 +37,10 @@ NAVIGATION: list[dict[str, Any]] = [
         "title": "Plans and quotas",
         "items": [
             admin_page("Plans", "sell", "quotas", "plan"),
+            admin_page("Plan limits", "rule", "quotas", "planlimit"),
             admin_page("Subscriptions", "card_membership", "quotas", "subscription"),
             admin_page("Quotas", "speed", "quotas", "quota"),
+            admin_page("Grants", "redeem", "quotas", "grant"),
             admin_page("Reservations", "hourglass_top", "quotas", "reservation"),
             admin_page("Feature flags", "flag", "quotas", "featureflag"),
             admin_page("Events", "notifications", "quotas", "event"),

@@ -20,11 +20,23 @@ from analytics.models import DailyStat
 from conversations.models import Conversation, Message
 from inference.models import Model, Price, Provider, Request
 from prompts.models import SavedPrompt
-from quotas.models import Event, FeatureFlag, Plan, Quota, Reservation, Subscription, WebhookDelivery, WebhookEndpoint
+from quotas.models import (
+    Event,
+    FeatureFlag,
+    Grant,
+    Plan,
+    PlanLimit,
+    Quota,
+    Reservation,
+    Subscription,
+    WebhookDelivery,
+    WebhookEndpoint,
+)
 from quotas.tests.factories import (
     DeliveryFactory,
     EventFactory,
     FlagFactory,
+    GrantFactory,
     PlanFactory,
     QuotaFactory,
     SubscriptionFactory,
@@ -88,8 +100,10 @@ ROWS: dict[type[Row], Callable[[], Row]] = {
         user=UserFactory(), channel_type="discord", channel_user_id=str(next(number))
     ),
     Plan: lambda: PlanFactory(limits={("llm", "tokens", "month"): 5, ("llm", "requests", "day"): 5}),
+    PlanLimit: lambda: PlanFactory(limits={("llm", "tokens", "month"): 5}).limits.get(),
     Subscription: SubscriptionFactory,
-    Quota: QuotaFactory,
+    Quota: lambda: QuotaFactory(is_override=True),
+    Grant: GrantFactory,
     Reservation: reservation,
     FeatureFlag: lambda: FlagFactory(percentage=50, variants={"a": 1, "b": 2}),
     Event: EventFactory,
@@ -214,7 +228,7 @@ def test_who_may_only_look_is_offered_no_change(client, db, model):
 @pytest.mark.parametrize(
     "model",
     [
-        *(User, ApiKey, AuditEvent, Subscription, Quota, Reservation, Event, WebhookEndpoint, WebhookDelivery),
+        *(User, ApiKey, AuditEvent, Subscription, Quota, Grant, Reservation, Event, WebhookEndpoint, WebhookDelivery),
         *(Request, Conversation, SavedPrompt, DailyStat),
     ],
 )
@@ -226,6 +240,14 @@ def test_what_history_hangs_on_cannot_be_deleted(operator, model):
     operator.post(page(model, "changelist"), chosen)
 
     assert model.objects.filter(pk=row.pk).exists()
+
+
+def test_a_reservation_leads_to_its_request(operator):
+    asked, _other = request(), request()
+    link = f"{page(Request, 'changelist')}?reservation__id__exact={asked.reservation_id}"
+
+    assert link in operator.get(page(asked.reservation)).content.decode()
+    assert list(operator.get(link).context["cl"].result_list) == [asked]
 
 
 def test_the_sidebar_shows_what_one_may_open(client, operator):

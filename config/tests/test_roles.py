@@ -37,8 +37,10 @@ PAGES = {
     "accounts.channelidentity": HELPERS,
     "accounts.blacklistedtoken": OPERATORS,
     "quotas.plan": OPERATORS,
+    "quotas.planlimit": OPERATORS,
     "quotas.subscription": HELPERS,
     "quotas.quota": HELPERS,
+    "quotas.grant": HELPERS,
     "quotas.reservation": HELPERS,
     "quotas.featureflag": OPERATORS,
     "quotas.event": HELPERS,
@@ -86,6 +88,9 @@ ACTIONS = {
     "quotas.quota.change_limit": OPERATORS,
     "quotas.quota.grant_extra": HELPERS,
     "quotas.quota.reset_usage": HELPERS,
+    "quotas.quota.clear_override": OPERATORS,
+    "quotas.grant.revoke": HELPERS,
+    "accounts.user.add_quota": OPERATORS,
 }
 
 ADD = {

@@ -2,9 +2,12 @@
 
 from quotas.admin.events import EventAdmin
 from quotas.admin.flags import FeatureFlagAdmin
+from quotas.admin.grants import GrantAdmin
 from quotas.admin.keys import ApiKeyWithBudgetsAdmin
+from quotas.admin.plan_limits import PlanLimitAdmin
 from quotas.admin.plans import PlanAdmin, SubscriptionAdmin
-from quotas.admin.quotas import QuotaAdmin, ReservationAdmin
+from quotas.admin.quotas import QuotaAdmin
+from quotas.admin.reservations import ReservationAdmin
 from quotas.admin.users import UserWithPlanAdmin
 from quotas.admin.webhooks import WebhookDeliveryAdmin, WebhookEndpointAdmin
 
@@ -12,7 +15,9 @@ __all__ = [
     "ApiKeyWithBudgetsAdmin",
     "EventAdmin",
     "FeatureFlagAdmin",
+    "GrantAdmin",
     "PlanAdmin",
+    "PlanLimitAdmin",
     "QuotaAdmin",
     "ReservationAdmin",
     "SubscriptionAdmin",

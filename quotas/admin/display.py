@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -20,14 +21,18 @@ def dollars(micro: int) -> str:
     return f"${micro / MICRO:,.6f}".rstrip("0")
 
 
+def moment(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M}"
+
+
 def amount(value: int, unit: str) -> str:
     return dollars(value) if unit == Unit.COST else f"{value:,}"
 
 
-def bar(*, used: int, held: int, limit: int, unit: str, warn_at: int = 80) -> SafeString:
+def bar(*, used: int, held: int, limit: int, unit: str, warn_at: int = 80, mark: bool = False) -> SafeString:
     """How much of a limit is used and held, as a bar with the numbers under it.
 
-    It turns to a warning at `warn_at` percent and to an alarm when nothing is left.
+    It turns to a warning at `warn_at` percent, which a `mark` may show, and to an alarm when nothing is left.
     """
     share = 100 * (used + held) / limit if limit else 100
     level = "full" if share >= 100 else "warn" if share >= warn_at else "calm"
@@ -37,20 +42,21 @@ def bar(*, used: int, held: int, limit: int, unit: str, warn_at: int = 80) -> Sa
         text += f", {amount(held, unit)} held"
     return format_html(
         '<div class="usage-bar" data-level="{}" role="img" aria-label="{}: {}%">'
-        '<div class="usage-track"><i style="width:{}%"></i><b style="width:{}%"></b></div><span>{}</span></div>',
+        '<div class="usage-track"><i style="width:{}%"></i><b style="width:{}%"></b>{}</div><span>{}</span></div>',
         level,
         text,
         round(share),
         round(100 * used / scale, 2),
         round(100 * held / scale, 2),
+        format_html('<u style="left:{}%"></u>', round(warn_at * limit / scale, 2)) if mark else "",
         text,
     )
 
 
-def share_bar(part: int, whole: int) -> SafeString:
+def share_bar(part: int, whole: int, unit: str = "") -> SafeString:
     """How much of a whole one part is, as a bar with the numbers under it."""
     percent = 100 * part / whole if whole else 0
-    text = f"{part:,} of {whole:,} ({percent:.1f} %)"
+    text = f"{amount(part, unit)} of {amount(whole, unit)} ({percent:.1f} %)"
     return format_html(
         '<div class="usage-bar" data-level="calm" role="img" aria-label="{}">'
         '<div class="usage-track"><i style="width:{}%"></i></div><span>{}</span></div>',

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.utils import timezone
 from unfold.forms import BaseDialogForm
 from unfold.widgets import (
     UnfoldAdminBigIntegerFieldWidget,
@@ -14,9 +16,10 @@ from unfold.widgets import (
     UnfoldAdminTextInputWidget,
 )
 
-from quotas.admin.display import bar
+from quotas import services
+from quotas.admin.display import bar, share_bar
 from quotas.meters import Meter, Period, Resource, Unit
-from quotas.models import Plan, Quota
+from quotas.models import Grant, Plan, Quota
 from quotas.services.budgets import MOST_BUDGETS, MOST_LIMIT, Budget
 
 # Far above any use, far below where sums of them would leave 64 bits.
@@ -31,6 +34,25 @@ def amount_field(label: str, *, least: int, help_text: str = "") -> forms.Intege
         widget=UnfoldAdminBigIntegerFieldWidget(attrs={"autofocus": True}),
         help_text=help_text,
     )
+
+
+class MomentInput(UnfoldAdminTextInputWidget):
+    """Date and time in one field, with the browser's own calendar: a dialog's fields come too late for the theme's."""
+
+    input_type = "datetime-local"
+
+
+class ExpiryField(forms.DateTimeField):
+    """A moment to come, or none."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(required=False, **kwargs)
+
+    def clean(self, value: Any) -> datetime | None:
+        expires_at: datetime | None = super().clean(value)
+        if expires_at is not None and expires_at <= timezone.now():
+            raise ValidationError("This lies in the past.")
+        return expires_at
 
 
 class ReasonDialog(BaseDialogForm):
@@ -50,7 +72,13 @@ class QuotaDialog(ReasonDialog):
         quota = Quota.objects.select_related("user").filter(pk=object_id).first()
         if quota is None:
             return {}
-        drawn = bar(used=quota.current_usage, held=quota.held, limit=quota.limit, unit=quota.unit)
+        drawn = bar(
+            used=quota.current_usage,
+            held=quota.held,
+            limit=quota.limit,
+            unit=quota.unit,
+            warn_at=quota.soft_threshold,
+        )
         return {"quota": quota, "bar": drawn}
 
 
@@ -71,9 +99,34 @@ class LimitDialog(QuotaDialog):
 
 class GrantDialog(QuotaDialog):
     amount = amount_field(
-        "Extra amount", least=1, help_text="On top of the limit, until the running period ends. A cost is in micro-USD."
+        "Extra amount", least=1, help_text="On top of the limit, once: until it is spent. A cost is in micro-USD."
     )
-    field_order = ("amount", "reason")
+    expires_at = ExpiryField(
+        label="Expires", widget=MomentInput, help_text="In UTC. Empty: never. What expires first is spent first."
+    )
+    field_order = ("amount", "expires_at", "reason")
+
+
+class RevokeDialog(ReasonDialog):
+    """Shows how much of the grant is spent above the field."""
+
+    form_before_template = "admin/quotas/quota/dialog.html"
+
+    def get_before_template_context(self, request: Any, object_id: Any = None) -> dict[str, Any]:
+        grant = Grant.objects.select_related("quota__user").filter(pk=object_id).first()
+        if grant is None:
+            return {}
+        ((_quota, grants),) = services.standing([grant.quota], timezone.now())
+        spent = next((one.spent for one in grants if one.pk == grant.pk), grant.spent)
+        return {"quota": grant.quota, "bar": share_bar(spent, grant.amount, grant.quota.unit)}
+
+
+class NewQuotaDialog(ReasonDialog):
+    resource = forms.ChoiceField(choices=Resource.choices, widget=UnfoldAdminSelectWidget)
+    unit = forms.ChoiceField(choices=Unit.choices, widget=UnfoldAdminSelectWidget)
+    period = forms.ChoiceField(choices=Period.choices, initial=Period.MONTH, widget=UnfoldAdminSelectWidget)
+    limit = amount_field("Limit", least=0, help_text="What each period starts with. A cost is in micro-USD.")
+    field_order = ("resource", "unit", "period", "limit", "reason")
 
 
 class PlanDialog(BaseDialogForm):

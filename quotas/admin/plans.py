@@ -14,12 +14,14 @@ from unfold.contrib.filters.admin import BooleanRadioFilter, ChoicesDropdownFilt
 from unfold.decorators import action, display
 from unfold.forms import BaseDialogForm
 
-from accounts.admin.base import AuditedAdmin, OperatorAdmin
+from accounts.admin.base import AuditedAdmin
 from accounts.admin.display import EMPTY, label, link_to_list
+from accounts.admin.imports import ServiceTransferAdmin
 from accounts.tasks import enqueue
 from quotas import services
 from quotas.admin.display import amount
 from quotas.admin.forms import PlanDialog
+from quotas.admin.transfers import SubscriptionResource
 from quotas.models import Plan, PlanLimit, Subscription
 from quotas.tasks import apply_plan_limits
 
@@ -132,7 +134,8 @@ class PlanAdmin(AuditedAdmin):
 
 
 @admin.register(Subscription)
-class SubscriptionAdmin(OperatorAdmin):
+class SubscriptionAdmin(ServiceTransferAdmin):
+    resource_classes = (SubscriptionResource,)
     list_display = ("user", "plan", "shown_status", "current_period_start", "current_period_end", "canceled_at")
     list_select_related = ("user", "plan")
     list_filter = (("plan", RelatedDropdownFilter), ("status", ChoicesDropdownFilter))

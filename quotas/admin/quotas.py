@@ -1,33 +1,33 @@
-"""What each user may use, and the holds on it."""
+"""What each user may use."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from django.contrib import admin
 from django.db.models import F, FloatField, Q, QuerySet, Value
 from django.db.models.functions import Coalesce, NullIf
 from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter, DropdownFilter
 from unfold.decorators import action, display
 
-from accounts.admin.base import HistoryAdmin, OperatorAdmin
-from accounts.admin.display import json_block, label
+from accounts.admin.display import label
+from accounts.admin.imports import ServiceTransferAdmin
+from accounts.models import User
 from quotas import services
-from quotas.admin.display import amount, amounts, bar
+from quotas.admin.display import amount, moment
 from quotas.admin.forms import GrantDialog, LimitDialog, QuotaDialog
+from quotas.admin.quota_page import quota_bar, quota_context
+from quotas.admin.rights import may_adjust, may_support
+from quotas.admin.transfers import LimitRows, QuotaResource
 from quotas.meters import Meter
-from quotas.models import Quota, Reservation
+from quotas.models import Quota
 
 TAKEN = F("current_usage") + F("held")
 SHARE = Coalesce(TAKEN * Value(1.0) / NullIf(F("limit"), Value(0)), Value(1.0), output_field=FloatField())
-
-RESERVATION_COLOURS: dict[str, str] = {
-    Reservation.Status.HELD: "info",
-    Reservation.Status.CONFIRMED: "success",
-    Reservation.Status.EXPIRED: "warning",
-}
 
 
 class StateFilter(DropdownFilter):
@@ -40,6 +40,7 @@ class StateFilter(DropdownFilter):
             ("warned", "Over its soft threshold"),
             ("held", "With open holds"),
             ("granted", "With an open grant"),
+            ("overridden", "Agreed with the user"),
         ]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Quota]) -> QuerySet[Quota]:
@@ -52,14 +53,27 @@ class StateFilter(DropdownFilter):
                 return queryset.filter(held__gt=0)
             case "granted":
                 return queryset.filter(granted__gt=0)
+            case "overridden":
+                return queryset.filter(is_override=True)
             case _:
                 return queryset
 
 
 @admin.register(Quota)
-class QuotaAdmin(OperatorAdmin):
-    """Read-only but for three actions, each of which asks for a reason and is audited by its service."""
+class QuotaAdmin(ServiceTransferAdmin):
+    """Read-only but for actions, each of which asks for a reason and is audited by its service."""
 
+    purpose = (
+        "What each user may use, and has used. Limits come with the plan; one that is agreed with a user stays, "
+        "whatever the plan says. A quota's own page shows where its limit comes from and what holds it."
+    )
+    resource_classes = (QuotaResource,)
+    import_resource_classes = (LimitRows,)
+    import_note = (
+        "Each row is a limit agreed with one user, by e-mail address or id: what each period starts with, whatever the "
+        "plan says. A cost is in micro-USD. Where the user has no such quota, one is added."
+    )
+    change_form_outer_before_template = "admin/quotas/quota/standing.html"
     list_display = ("user", "meter", "each", "usage", "remaining", "resets")
     list_select_related = ("user",)
     list_filter = (
@@ -73,11 +87,10 @@ class QuotaAdmin(OperatorAdmin):
     search_fields = ("user__email",)
     search_help_text = "User's e-mail or a quota's id"
     ordering = ("user__email", "resource_type", "unit", "period")
-    actions_detail = ("change_limit", "grant_extra", "reset_usage")
-    actions_row = ("change_limit", "grant_extra", "reset_usage")
+    actions_detail = ("grant_extra", "reset_usage", "change_limit", "clear_override")
+    actions_row = ("grant_extra", "reset_usage", "change_limit")
     fieldsets = (
-        (None, {"fields": (("user", "meter"), ("usage", "remaining"), ("period", "reset_date"))}),
-        ("Rules", {"fields": (("shown_limit", "limit_now"), ("soft_threshold", "overage_allowed"))}),
+        (None, {"fields": (("user", "meter"), ("each", "resets"), ("soft_threshold", "overage_allowed"))}),
         ("Record", {"fields": (("created_at", "updated_at"), "row_id")}),
     )
 
@@ -86,9 +99,21 @@ class QuotaAdmin(OperatorAdmin):
         # Budgets of keys are on the pages of the keys.
         return quotas.filter(api_key=None).annotate(share=SHARE)
 
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        found = self.get_object(request, object_id)
+        context = dict(extra_context or {})
+        if found is not None and self.has_view_permission(request, found):
+            viewer = cast("User", request.user)
+            context |= quota_context(found, viewer=viewer, may_revoke=may_support(request))
+        answer: HttpResponse = super().change_view(request, object_id, form_url, context)
+        return answer
+
     @display(description="meter")
-    def meter(self, quota: Quota) -> str:
-        return str(Meter(quota.resource_type, quota.unit))
+    def meter(self, quota: Quota) -> SafeString | str:
+        meter = Meter(quota.resource_type, quota.unit)
+        return format_html("{} {}", meter, label("agreed", "info")) if quota.is_override else str(meter)
 
     @display(description="period")
     def each(self, quota: Quota) -> str:
@@ -96,29 +121,15 @@ class QuotaAdmin(OperatorAdmin):
 
     @display(description="used", ordering="share")
     def usage(self, quota: Quota) -> SafeString:
-        return bar(
-            used=quota.current_usage,
-            held=quota.held,
-            limit=quota.limit,
-            unit=quota.unit,
-            warn_at=quota.soft_threshold,
-        )
+        return quota_bar(quota)
 
     @display(description="left")
     def remaining(self, quota: Quota) -> str:
         return amount(quota.remaining, quota.unit)
 
-    @display(description="limit of each period")
-    def shown_limit(self, quota: Quota) -> str:
-        return amount(quota.base_limit, quota.unit)
-
-    @display(description="limit until the reset")
-    def limit_now(self, quota: Quota) -> str:
-        return amount(quota.limit, quota.unit)
-
     @display(description="resets", ordering="reset_date")
     def resets(self, quota: Quota) -> str:
-        return f"{quota.reset_date:%Y-%m-%d %H:%M}" if quota.reset_date else "never"
+        return moment(quota.reset_date) if quota.reset_date else "never"
 
     # Permissions
 
@@ -131,31 +142,23 @@ class QuotaAdmin(OperatorAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Quota | None = None) -> bool:
         return False
 
+    def may_import(self, request: HttpRequest) -> bool:
+        return may_adjust(request)
+
     def has_adjust_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return bool(request.user.has_perm("quotas.change_quota"))
+        return may_adjust(request)
 
     def has_support_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """What support may do lasts until the next reset at most."""
-        return self.has_adjust_permission(request) or bool(request.user.has_perm("accounts.support_user"))
+        return may_support(request)
+
+    def has_clear_override_permission(self, request: HttpRequest, obj: str | None = None) -> bool:
+        """Named by the action. `obj` is an id: what follows the plan has nothing to give up."""
+        if not may_adjust(request):
+            return False
+        found = self.get_object(request, obj) if obj else None
+        return found is None or found.is_override
 
     # Actions
-
-    @action(
-        description="Change limit",
-        icon="tune",
-        permissions=["adjust"],
-        dialog={
-            "title": "Change limit",
-            "description": "",
-            "form_class": LimitDialog,
-            "form_submit_text": "Change limit",
-        },
-    )
-    def change_limit(self, request: HttpRequest, form: LimitDialog, object_id: str) -> HttpResponse:
-        quota = self.find(request, object_id)
-        limit, reason = form.cleaned_data["limit"], form.cleaned_data["reason"]
-        done = f"{quota.user}: {quota} is limited to {amount(limit, quota.unit)}."
-        return self.carry_out(request, done, services.set_limit, quota=quota, limit=limit, reason=reason)
 
     @action(
         description="Grant extra",
@@ -170,9 +173,11 @@ class QuotaAdmin(OperatorAdmin):
     )
     def grant_extra(self, request: HttpRequest, form: GrantDialog, object_id: str) -> HttpResponse:
         quota = self.find(request, object_id)
-        extra, reason = form.cleaned_data["amount"], form.cleaned_data["reason"]
-        done = f"{quota.user}: {quota} has {amount(extra, quota.unit)} more until it resets."
-        return self.carry_out(request, done, services.grant, quota=quota, amount=extra, reason=reason)
+        extra, expires_at = form.cleaned_data["amount"], form.cleaned_data["expires_at"]
+        until = f"until {moment(expires_at)}" if expires_at else "until it is spent"
+        done = f"{quota.user}: {quota} has {amount(extra, quota.unit)} more {until}."
+        given = {"amount": extra, "expires_at": expires_at, "reason": form.cleaned_data["reason"]}
+        return self.carry_out(request, done, services.grant, quota=quota, **given)
 
     @action(
         description="Reset usage",
@@ -180,7 +185,8 @@ class QuotaAdmin(OperatorAdmin):
         permissions=["support"],
         dialog={
             "title": "Reset usage",
-            "description": "What was used in the running period is forgotten. Holds and grants stay.",
+            "description": "What was used in the running period is forgotten. Holds stay, and so does what is left "
+            "of grants.",
             "form_class": QuotaDialog,
             "form_submit_text": "Reset usage",
         },
@@ -190,42 +196,40 @@ class QuotaAdmin(OperatorAdmin):
         done = f"{quota.user}: the usage of {quota} starts at zero."
         return self.carry_out(request, done, services.reset_usage, quota=quota, reason=form.cleaned_data["reason"])
 
-
-@admin.register(Reservation)
-class ReservationAdmin(HistoryAdmin):
-    list_display = ("created_at", "user", "shown_status", "shown_amounts", "shown_used", "expires_at", "settled_at")
-    list_select_related = ("user",)
-    list_filter = (
-        ("status", ChoicesDropdownFilter),
-        ("user", AutocompleteSelectFilter),
-        ("created_at", admin.DateFieldListFilter),
+    @action(
+        description="Change limit",
+        icon="tune",
+        permissions=["adjust"],
+        dialog={
+            "title": "Change limit",
+            "description": "For this user alone: from then on, plans do not change it.",
+            "form_class": LimitDialog,
+            "form_submit_text": "Change limit",
+        },
     )
-    list_filter_submit = True
-    search_fields = ("user__email", "=idempotency_key")
-    search_help_text = "User's e-mail, idempotency key, or id"
-    ordering = ("-id",)
-    fieldsets = (
-        (None, {"fields": (("user", "shown_status"), ("row_id", "idempotency_key"))}),
-        ("Amounts", {"fields": (("shown_amounts", "shown_used"), ("shown_holds", "shown_charged"))}),
-        ("Time", {"fields": ("created_at", ("expires_at", "settled_at"))}),
+    def change_limit(self, request: HttpRequest, form: LimitDialog, object_id: str) -> HttpResponse:
+        quota = self.find(request, object_id)
+        limit, reason = form.cleaned_data["limit"], form.cleaned_data["reason"]
+        done = f"{quota.user}: {quota} is limited to {amount(limit, quota.unit)}."
+        return self.carry_out(request, done, services.set_limit, quota=quota, limit=limit, reason=reason)
+
+    @action(
+        description="Follow the plan",
+        icon="link",
+        permissions=["clear_override"],
+        dialog={
+            "title": "Follow the plan again?",
+            "description": "The limit agreed with this user is given up for the plan's. A quota that the plan does "
+            "not know goes, with its grants, if the plan measures the resource in another way; else it admits "
+            "nothing more.",
+            "form_class": QuotaDialog,
+            "form_submit_text": "Follow the plan",
+        },
     )
-
-    @display(description="status", ordering="status")
-    def shown_status(self, reservation: Reservation) -> SafeString:
-        return label(reservation.get_status_display(), RESERVATION_COLOURS.get(reservation.status, ""))
-
-    @display(description="held")
-    def shown_amounts(self, reservation: Reservation) -> str:
-        return amounts(reservation.amounts)
-
-    @display(description="used")
-    def shown_used(self, reservation: Reservation) -> str:
-        return amounts(reservation.used)
-
-    @display(description="held on quotas")
-    def shown_holds(self, reservation: Reservation) -> SafeString | str:
-        return json_block(reservation.holds)
-
-    @display(description="charged to quotas")
-    def shown_charged(self, reservation: Reservation) -> SafeString | str:
-        return json_block(reservation.charged)
+    def clear_override(self, request: HttpRequest, form: QuotaDialog, object_id: str) -> HttpResponse:
+        quota = self.find(request, object_id)
+        done, reason = f"{quota.user}: {quota} follows the plan.", form.cleaned_data["reason"]
+        answer = self.carry_out(request, done, services.clear_override, quota=quota, reason=reason)
+        if Quota.objects.filter(pk=quota.pk).exists():
+            return answer
+        return HttpResponse(headers={"HX-Redirect": reverse("admin:accounts_user_change", args=[quota.user_id])})

@@ -1,4 +1,4 @@
-"""The plan, added to the pages of users."""
+"""The plan and the quotas, added to the pages of users."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from django.contrib import admin
 from django.db.models import F, FilteredRelation, Q, QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse
+from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import DropdownFilter
 from unfold.decorators import action, display
 
@@ -16,9 +17,15 @@ from accounts.admin.display import EMPTY
 from accounts.admin.users import UserAdmin
 from accounts.models import User
 from quotas import services
-from quotas.admin.forms import PlanDialog
+from quotas.admin.forms import NewQuotaDialog, PlanDialog
 from quotas.admin.plans import CHANGE_PLAN
+from quotas.admin.quota_page import glance
+from quotas.admin.rights import may_adjust
+from quotas.meters import Meter
 from quotas.models import Plan, Subscription
+
+QUOTAS = "Quotas"
+PLAN_ACTIONS = {"title": "Plan", "icon": "sell", "items": ["change_plan", "add_quota"]}
 
 
 class PlanFilter(DropdownFilter):
@@ -40,10 +47,11 @@ class UserWithPlanAdmin(UserAdmin):
     list_display = ("person", "plan", *UserAdmin.list_display[1:])
     list_filter = (PlanFilter, *UserAdmin.list_filter)
     list_filter_submit = True
-    actions_detail = ("change_plan", *UserAdmin.actions_detail)
-    readonly_fields = ("plan", *UserAdmin.readonly_fields)
+    actions_detail = (PLAN_ACTIONS, *UserAdmin.actions_detail)
+    readonly_fields = ("plan", "shown_quotas", *UserAdmin.readonly_fields)
     fieldsets = (
         (None, {"fields": (("email", "full_name"), ("username", "preferred_model"), "plan", "belongings")}),
+        (QUOTAS, {"fields": ("shown_quotas",)}),
         *UserAdmin.fieldsets[1:],
     )
 
@@ -56,6 +64,17 @@ class UserWithPlanAdmin(UserAdmin):
     @display(description="plan", ordering="plan_name")
     def plan(self, user: User) -> str:
         return getattr(user, "plan_name", None) or (EMPTY if is_gone(user) else "none yet")
+
+    def get_fieldsets(self, request: HttpRequest, obj: User | None = None) -> list[Any]:
+        fieldsets = list(super().get_fieldsets(request, obj))
+        if request.user.has_perm("quotas.view_quota"):
+            return fieldsets
+        return [(title, options) for title, options in fieldsets if title != QUOTAS]
+
+    @display(description="what this user may use")
+    def shown_quotas(self, user: User) -> SafeString | str:
+        viewer: User | None = getattr(user, "viewer", None)
+        return EMPTY if viewer is None else glance(user, viewer)
 
     def save_model(self, request: HttpRequest, obj: User, form: ModelForm[User], change: bool) -> None:
         """A user who is made here has plan and quotas at once, so that an operator can go on to change them."""
@@ -70,3 +89,24 @@ class UserWithPlanAdmin(UserAdmin):
     def change_plan(self, request: HttpRequest, form: PlanDialog, object_id: str) -> HttpResponse:
         user, plan = self.find(request, object_id), form.cleaned_data["plan"]
         return self.carry_out(request, f"{user} is on {plan} now.", services.change_plan, user_id=user.pk, plan=plan)
+
+    def has_add_quota_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return may_adjust(request)
+
+    @action(
+        description="Add quota",
+        icon="add_circle",
+        permissions=["add_quota"],
+        dialog={
+            "title": "Add a quota",
+            "description": "For something that the user's plan does not limit. Plans do not change it.",
+            "form_class": NewQuotaDialog,
+            "form_submit_text": "Add quota",
+        },
+    )
+    def add_quota(self, request: HttpRequest, form: NewQuotaDialog, object_id: str) -> HttpResponse:
+        user, said = self.find(request, object_id), form.cleaned_data
+        meter = Meter(said["resource"], said["unit"])
+        terms = {"meter": meter, "period": said["period"], "limit": said["limit"], "reason": said["reason"]}
+        done = f"{user} has a quota of {meter} a {said['period']} now."
+        return self.carry_out(request, done, services.add_quota, user_id=user.pk, **terms)

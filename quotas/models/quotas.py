@@ -186,6 +186,10 @@ class ReservationQuerySet(models.QuerySet["Reservation"]):
     def of_client(self, user_id: UUID) -> ReservationQuerySet:
         return self.filter(user_id=user_id, by_client=True)
 
+    def holding(self, quota_id: UUID) -> ReservationQuerySet:
+        """What is held on a quota now; the first to expire comes first."""
+        return self.filter(status=Reservation.Status.HELD, holds__has_key=str(quota_id)).order_by("expires_at")
+
     def expired(self, now: datetime) -> ReservationQuerySet:
         return self.filter(status=Reservation.Status.HELD, expires_at__lte=now)
 

@@ -21,7 +21,8 @@ from quotas.services.holds import (
     settle,
     sweep_expired,
 )
-from quotas.services.periods import reset_due
+from quotas.services.limits import Terms, set_plan_limit
+from quotas.services.periods import reset_due, standing
 from quotas.services.plans import (
     apply_plan_limits,
     change_plan,
@@ -33,6 +34,7 @@ from quotas.services.plans import (
 
 __all__ = [
     "Hold",
+    "Terms",
     "Verdict",
     "add_quota",
     "apply_plan_limits",
@@ -54,6 +56,8 @@ __all__ = [
     "revoke_grant",
     "set_default_plan",
     "set_limit",
+    "set_plan_limit",
     "settle",
+    "standing",
     "sweep_expired",
 ]

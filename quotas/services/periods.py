@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from copy import copy
 from datetime import datetime
 from uuid import UUID
 
@@ -61,6 +62,16 @@ def locked(quota: Quota, now: datetime) -> tuple[Quota, list[Grant]]:
     grants = _open_grants([row])
     roll(row, grants, now)
     return row, grants
+
+
+def standing(quotas: Sequence[Quota], now: datetime) -> list[tuple[Quota, list[Grant]]]:
+    """Copies of quotas as they are at `now`, each with the grants that were open when it was last looked at.
+
+    Writes nothing: for pages that only show. How much of a grant is spent, stored rows say too late.
+    """
+    rows = [copy(quota) for quota in quotas]
+    grants = roll_all(rows, now)
+    return [(row, [grant for grant in grants if grant.quota_id == row.pk]) for row in rows]
 
 
 def roll_all(quotas: Sequence[Quota], now: datetime) -> list[Grant]:

@@ -8,6 +8,7 @@ from quotas.models import (
     FeatureFlag,
     FlagRule,
     FlagVariant,
+    Grant,
     Plan,
     PlanLimit,
     Quota,
@@ -28,6 +29,21 @@ class QuotaFactory(factory.django.DjangoModelFactory):
     limit = 100
     base_limit = factory.SelfAttribute("limit")
     reset_date = factory.LazyAttribute(lambda quota: period_end(quota.period, timezone.now()))
+
+
+class GrantFactory(factory.django.DjangoModelFactory):
+    """An open grant, with the quota that it adds to."""
+
+    class Meta:
+        model = Grant
+
+    amount = 50
+    quota = factory.SubFactory(
+        QuotaFactory,
+        base_limit=100,
+        granted=factory.SelfAttribute("..amount"),
+        limit=factory.LazyAttribute(lambda quota: 100 + quota.granted),
+    )
 
 
 class PlanFactory(factory.django.DjangoModelFactory):
