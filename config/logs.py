@@ -80,6 +80,8 @@ def logging_config(*, level: str) -> dict[str, Any]:
             # Our own middleware writes one line a request, with the id and without the noise.
             "django.request": {"handlers": ["console"], "level": "ERROR", "propagate": False},
             "django.server": {"handlers": [], "level": "ERROR", "propagate": False},
+            # Two lines a call, with the whole address.
+            "stripe": {"handlers": ["console"], "level": "WARNING", "propagate": False},
             # Wrong passwords are audit events.
             "axes": {"handlers": ["console"], "level": "ERROR", "propagate": False},
         },

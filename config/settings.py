@@ -307,6 +307,8 @@ CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {
     "sweep-reservations": {"task": "inference.tasks.sweep_reservations", "schedule": timedelta(seconds=30)},
     "reset-quotas": {"task": "quotas.tasks.reset_quotas", "schedule": timedelta(minutes=5)},
+    "advance-subscriptions": {"task": "quotas.tasks.advance_subscriptions", "schedule": timedelta(minutes=2)},
+    "sync-stripe": {"task": "quotas.tasks.sync_stripe", "schedule": crontab(hour=3, minute=41)},
     "flush-exposures": {"task": "quotas.tasks.flush_exposures", "schedule": timedelta(minutes=5)},
     "rollup-usage": {"task": "analytics.tasks.rollup_usage", "schedule": crontab(minute="*/10")},
     "cleanup": {"task": "config.tasks.cleanup", "schedule": crontab(minute=17)},
@@ -398,6 +400,20 @@ MAX_JSON_DEPTH = env_int("MAX_JSON_DEPTH", 32)
 HISTORY_BYTES = env_int("HISTORY_BYTES", 8 * 1024)
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
 FILE_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
+
+# Billing ---------------------------------------------------------------------------------------------------------
+
+# Without a key nothing can be bought, and everything else works.
+STRIPE_SECRET_KEY = env("STRIPE_SECRET_KEY")
+# More than one while the secret of the webhook is being changed.
+STRIPE_WEBHOOK_SECRETS = env_list("STRIPE_WEBHOOK_SECRET")
+STRIPE_API_BASE = checked_url("STRIPE_API_BASE", env("STRIPE_API_BASE", "https://api.stripe.com"))
+# How long a plan may still be used after a payment has failed.
+BILLING_GRACE_DAYS = env_int("BILLING_GRACE_DAYS", 7, least=0)
+# Where Stripe's pages send people back to.
+BILLING_SUCCESS_URL = checked_url("BILLING_SUCCESS_URL", env("BILLING_SUCCESS_URL")) or PUBLIC_URL
+BILLING_CANCEL_URL = checked_url("BILLING_CANCEL_URL", env("BILLING_CANCEL_URL")) or PUBLIC_URL
+BILLING_RETURN_URL = checked_url("BILLING_RETURN_URL", env("BILLING_RETURN_URL")) or PUBLIC_URL
 
 # API -------------------------------------------------------------------------------------------------------------
 

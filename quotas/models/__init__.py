@@ -1,8 +1,10 @@
 """What callers may use: plans, subscriptions, quotas and the holds on them, feature flags."""
 
 from quotas.models.flags import FeatureFlag, FlagExposure, FlagRule, FlagVariant
-from quotas.models.plans import LimitFields, Plan, PlanLimit, Subscription
+from quotas.models.plans import LimitFields, Plan, PlanLimit
 from quotas.models.quotas import Quota, Reservation
+from quotas.models.stripe import StripeCustomer, StripeEvent
+from quotas.models.subscriptions import Subscription
 
 __all__ = [
     "FeatureFlag",
@@ -14,5 +16,7 @@ __all__ = [
     "PlanLimit",
     "Quota",
     "Reservation",
+    "StripeCustomer",
+    "StripeEvent",
     "Subscription",
 ]

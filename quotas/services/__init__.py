@@ -13,7 +13,15 @@ from quotas.services.holds import (
     settle,
     sweep_expired,
 )
-from quotas.services.plans import change_plan, current_subscription, provision, set_default_plan
+from quotas.services.plans import (
+    change_plan,
+    current_subscription,
+    lock_subscription,
+    move_quotas,
+    plan_that_counts,
+    provision,
+    set_default_plan,
+)
 
 __all__ = [
     "Hold",
@@ -25,7 +33,10 @@ __all__ = [
     "current_quotas",
     "current_subscription",
     "grant",
+    "lock_subscription",
+    "move_quotas",
     "own_reservation",
+    "plan_that_counts",
     "provision",
     "release",
     "reserve",

@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from accounts import audit
 from accounts.caller import Caller
+from accounts.exceptions import Conflict, NotFound
 from accounts.merging import hold_user
 from accounts.models import User
 from quotas.meters import period_end
@@ -20,7 +21,7 @@ def current_subscription(*, user_id: UUID) -> Subscription | None:
 
     None only where there is no default plan.
     """
-    found = Subscription.objects.live().filter(user_id=user_id).select_related("plan").first()
+    found = Subscription.objects.live().filter(user_id=user_id).select_related("plan", "next_plan").first()
     if found is not None:
         return found
     plan = Plan.objects.filter(is_default=True).first()
@@ -28,6 +29,28 @@ def current_subscription(*, user_id: UUID) -> Subscription | None:
         return None
     # Only what is saved must have a beginning.
     return Subscription(user_id=user_id, plan=plan, current_period_start=None)  # type: ignore[misc]
+
+
+def plan_that_counts(subscription: Subscription) -> Plan:
+    """The plan whose limits and features the user has: the default one while theirs is not paid for."""
+    default = Plan.objects.filter(is_default=True).first() if subscription.is_suspended else None
+    return default or subscription.plan
+
+
+def lock_subscription(user_id: UUID) -> Subscription:
+    """The user's live subscription, made if there is none, which nobody else begins, changes or ends meanwhile.
+
+    In the caller's transaction. `NotFound` if there is no such user or no default plan, `NotAuthenticated` if the user
+    is not active.
+    """
+    if not User.objects.select_for_update(no_key=True).filter(pk=user_id).order_by("pk").exists():
+        raise NotFound("No such user.")
+    provision(user_id=user_id)
+    live = Subscription.objects.live().filter(user_id=user_id).select_related("plan", "next_plan")
+    found = live.select_for_update(of=("self",), no_key=True).first()
+    if found is None:
+        raise NotFound("There is no plan.")
+    return found
 
 
 def provision(*, user_id: UUID) -> None:
@@ -43,23 +66,25 @@ def provision(*, user_id: UUID) -> None:
             if plan is None:
                 return
             Subscription.objects.bulk_create([Subscription(user_id=user_id, plan=plan)], ignore_conflicts=True)
-        _add_missing_quotas(user_id, live.select_related("plan").get(user_id=user_id).plan)
+        _add_missing_quotas(user_id, plan_that_counts(live.select_related("plan").get(user_id=user_id)))
 
 
-def change_plan(*, user_id: UUID, plan: Plan, by: Caller | User) -> None:
+def change_plan(*, user_id: UUID, plan: Plan, by: Caller | User, reason: str = "") -> None:
     """Move a user to `plan` at once: usage stays, limits move, open grants stay until their period ends.
 
     Of a resource that `plan` leaves out, nothing more is admitted. Of one that it measures in another way, the quotas
-    that it does not know are dropped: nothing limits what they measured any more.
+    that it does not know are dropped: nothing limits what they measured any more. What was planned for the end of the
+    period is called off. `Conflict` for what Stripe sells: it would be changed back.
     """
     with transaction.atomic():
-        provision(user_id=user_id)
-        subscription = Subscription.objects.live().select_for_update(no_key=True).get(user_id=user_id)
+        subscription = lock_subscription(user_id)
+        if subscription.stripe_subscription_id is not None:
+            raise Conflict("This subscription is sold by Stripe, and has to be changed there.", code="sold_by_stripe")
         former = subscription.plan_id
-        subscription.plan = plan
+        subscription.plan, subscription.next_plan = plan, None
         subscription.save()
         move_quotas(user_id=user_id, plan=plan)
-        audit.record("plan.changed", by=by, target=subscription, former=str(former), plan=plan.slug)
+        audit.record("plan.changed", by=by, target=subscription, former=str(former), plan=plan.slug, reason=reason)
 
 
 def move_quotas(*, user_id: UUID, plan: Plan) -> None:
