@@ -38,6 +38,7 @@ NAVIGATION: list[dict[str, Any]] = [
         "items": [
             admin_page("Plans", "sell", "quotas", "plan"),
             admin_page("Subscriptions", "card_membership", "quotas", "subscription"),
+            admin_page("Stripe events", "webhook", "quotas", "stripeevent"),
             admin_page("Quotas", "speed", "quotas", "quota"),
             admin_page("Reservations", "hourglass_top", "quotas", "reservation"),
             admin_page("Feature flags", "flag", "quotas", "featureflag"),

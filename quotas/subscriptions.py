@@ -197,8 +197,10 @@ def _fix_period(subscription: Subscription, now: datetime) -> None:
 
     A trial's period is the trial.
     """
-    if subscription.current_period_end is not None and subscription.current_period_end > now:
-        return
+    if subscription.current_period_end is not None:
+        if subscription.current_period_end > now:
+            return
+        subscription.current_period_start = subscription.current_period_end
     if subscription.status == Status.TRIALING:
         subscription.current_period_end = subscription.trial_end
     else:

@@ -20,7 +20,7 @@ from analytics.models import DailyStat
 from conversations.models import Conversation, Message
 from inference.models import Model, Provider, Request
 from prompts.models import SavedPrompt
-from quotas.models import FeatureFlag, Plan, Quota, Reservation, Subscription
+from quotas.models import FeatureFlag, Plan, Quota, Reservation, StripeEvent, Subscription
 from quotas.tests.factories import FlagFactory, PlanFactory, QuotaFactory, SubscriptionFactory
 from tests.admin import page
 
@@ -68,6 +68,13 @@ def session():
     return Session.objects.latest("id")
 
 
+def stripe_event():
+    names = {"stripe_id": f"evt_{next(number)}", "type": "invoice.paid", "customer_id": "cus_1"}
+    return StripeEvent.objects.create(
+        **names, payload={"id": "evt_1"}, status="ignored", reason="Nobody's.", created_at=timezone.now()
+    )
+
+
 ROWS: dict[type[Row], Callable[[], Row]] = {
     User: subscribed_user,
     Group: lambda: Group.objects.create(name=f"group-{next(number)}"),
@@ -84,6 +91,7 @@ ROWS: dict[type[Row], Callable[[], Row]] = {
     Subscription: SubscriptionFactory,
     Quota: QuotaFactory,
     Reservation: reservation,
+    StripeEvent: stripe_event,
     FeatureFlag: lambda: FlagFactory(percentage=50, variants={"a": 1, "b": 2}),
     Provider: provider,
     Model: model,
@@ -201,7 +209,11 @@ def test_who_may_only_look_is_offered_no_change(client, db, model):
 
 
 @pytest.mark.parametrize(
-    "model", [User, ApiKey, AuditEvent, Subscription, Quota, Reservation, Request, Conversation, SavedPrompt, DailyStat]
+    "model",
+    [
+        *(User, ApiKey, AuditEvent, Subscription, StripeEvent, Quota, Reservation),
+        *(Request, Conversation, SavedPrompt, DailyStat),
+    ],
 )
 def test_what_history_hangs_on_cannot_be_deleted(operator, model):
     row = ROWS[model]()

@@ -30,11 +30,16 @@ from inference.exceptions import (
     UpstreamTimeout,
 )
 from quotas.exceptions import (
+    BillingNotConfigured,
+    CustomerUnknown,
     IdempotencyMismatch,
     KeyBudgetExceeded,
+    PaymentFailed,
     QuotaExceeded,
     ReservationNotFound,
     ReservationNotHeld,
+    StripeRefused,
+    StripeUnavailable,
 )
 from quotas.meters import Meter
 
@@ -57,6 +62,11 @@ ANSWERS = [
     (ConversationNotFound(), 404, "not_found_error", "not_found"),
     (Conflict(), 409, "conflict_error", "conflict"),
     (ReservationNotHeld(), 409, "conflict_error", "reservation_not_held"),
+    (BillingNotConfigured(), 501, "api_error", "billing_not_configured"),
+    (StripeUnavailable(), 503, "api_error", "stripe_unavailable"),
+    (StripeRefused(), 409, "conflict_error", "stripe_refused"),
+    (CustomerUnknown(), 409, "conflict_error", "customer_unknown"),
+    (PaymentFailed(), 402, "invalid_request_error", "payment_failed"),
     (IdempotencyMismatch(), 422, "invalid_request_error", "idempotency_key_reused"),
     (QuotaExceeded(), 429, "insufficient_quota", "insufficient_quota"),
     (KeyBudgetExceeded(), 429, "insufficient_quota", "insufficient_quota_of_key"),

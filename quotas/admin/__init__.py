@@ -2,8 +2,10 @@
 
 from quotas.admin.flags import FeatureFlagAdmin
 from quotas.admin.keys import ApiKeyWithBudgetsAdmin
-from quotas.admin.plans import PlanAdmin, SubscriptionAdmin
+from quotas.admin.plans import PlanAdmin
 from quotas.admin.quotas import QuotaAdmin, ReservationAdmin
+from quotas.admin.stripe import StripeEventAdmin
+from quotas.admin.subscriptions import SubscriptionAdmin
 from quotas.admin.users import UserWithPlanAdmin
 
 __all__ = [
@@ -12,6 +14,7 @@ __all__ = [
     "PlanAdmin",
     "QuotaAdmin",
     "ReservationAdmin",
+    "StripeEventAdmin",
     "SubscriptionAdmin",
     "UserWithPlanAdmin",
 ]

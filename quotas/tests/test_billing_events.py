@@ -109,8 +109,7 @@ def test_events_that_come_at_once_are_each_applied_once(buyer):
     def deliver(seed):
         mine = random.Random(seed).sample(events, len(events))
         together.wait()
-        for event in mine:
-            answers.append(stripe_events.receive(json.loads(json.dumps(event))).status)
+        answers.extend(stripe_events.receive(json.loads(json.dumps(event))).status for event in mine)
         connection.close()
 
     threads = [threading.Thread(target=deliver, args=(seed,)) for seed in range(3)]
