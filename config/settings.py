@@ -72,6 +72,15 @@ def checked_link(name: str, value: str) -> str:
     return value
 
 
+def checked_stripe_key(key: str, webhook_secrets: list[str]) -> str:
+    """`key`, if it is empty, or a secret one with a secret of the webhook beside it."""
+    if key and not key.startswith(("sk_", "rk_")):
+        raise ImproperlyConfigured("STRIPE_SECRET_KEY must be a secret or a restricted key: sk_… or rk_….")
+    if key and not webhook_secrets:
+        raise ImproperlyConfigured("STRIPE_WEBHOOK_SECRET is missing: without it, no purchase would be heard of.")
+    return key
+
+
 def env_list(name: str, default: str = "") -> list[str]:
     return [item.strip() for item in env(name, default).split(",") if item.strip()]
 
@@ -403,10 +412,10 @@ FILE_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
 
 # Billing ---------------------------------------------------------------------------------------------------------
 
-# Without a key nothing can be bought, and everything else works.
-STRIPE_SECRET_KEY = env("STRIPE_SECRET_KEY")
 # More than one while the secret of the webhook is being changed.
 STRIPE_WEBHOOK_SECRETS = env_list("STRIPE_WEBHOOK_SECRET")
+# Without a key nothing can be bought, and everything else works.
+STRIPE_SECRET_KEY = checked_stripe_key(env("STRIPE_SECRET_KEY"), STRIPE_WEBHOOK_SECRETS)
 STRIPE_API_BASE = checked_url("STRIPE_API_BASE", env("STRIPE_API_BASE", "https://api.stripe.com"))
 # How long a plan may still be used after a payment has failed.
 BILLING_GRACE_DAYS = env_int("BILLING_GRACE_DAYS", 7, least=0)

@@ -11,7 +11,7 @@ from quotas import stripe_api
 from quotas.exceptions import StripeRefused
 from quotas.models import Subscription
 from quotas.stripe_api import StripeSubscription
-from quotas.stripe_sync import CustomerState, apply, database_clock, owner_of, read_customer
+from quotas.stripe_sync import CustomerState, apply, database_clock, is_erased, owner_of, read_customer
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +69,7 @@ def _read_all() -> list[CustomerState]:
 
 def _synced(state: CustomerState) -> Synced:
     reason = apply(state)
-    owner_id = owner_of(state.customer_id)
-    if state.live and owner_id and User.objects.filter(pk=owner_id, erased_at__isnull=False).exists():
+    if state.live and is_erased(state.customer_id):
         leave(customer_id=state.customer_id)
         reason = ""
     return Synced(state.customer_id, reason)

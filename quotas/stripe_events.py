@@ -41,7 +41,8 @@ def receive(event: dict[str, Any]) -> StripeEvent:
         type=event["type"],
         api_version=str(event.get("api_version") or "")[:50],
         customer_id=customer_id,
-        payload=event,
+        # Nothing more about somebody who has asked to be forgotten.
+        payload={} if reason == stripe_sync.ERASED else event,
         created_at=datetime.fromtimestamp(event["created"], UTC),
         status=Status.FAILED,
         reason="It was not applied yet.",
@@ -68,6 +69,8 @@ def _customer_of(event: dict[str, Any]) -> str:
 
 
 def _why_ignored(event: dict[str, Any], customer_id: str) -> str:
+    if customer_id and stripe_sync.is_erased(customer_id):
+        return stripe_sync.ERASED
     if not event["type"].startswith(HEARD):
         return "Events of this type change nothing here."
     if not customer_id:

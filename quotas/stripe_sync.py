@@ -29,6 +29,8 @@ log = structlog.get_logger(__name__)
 
 Status = Subscription.Status
 
+ERASED = "The user was erased."
+
 # Of several subscriptions of one customer, which should not be, the better one counts, and of two equals the newer.
 RANKS: dict[str, int] = {
     Status.TRIALING: 3,
@@ -65,6 +67,11 @@ def owner_of(customer_id: str) -> UUID | None:
     found = User.objects.filter(Q(stripe_customer_id=customer_id) | Q(subscriptions__stripe_customer_id=customer_id))
     user_id = found.order_by("pk").values_list("pk", flat=True).first()
     return current_id(user_id) if user_id else None
+
+
+def is_erased(customer_id: str) -> bool:
+    owner_id = owner_of(customer_id)
+    return owner_id is not None and User.objects.filter(pk=owner_id, erased_at__isnull=False).exists()
 
 
 def apply(state: CustomerState) -> str:
@@ -155,7 +162,7 @@ class _Applying:
     def _is_outdone(self, one: StripeSubscription) -> bool:
         """Whether the user has something that this must not take away."""
         if self.user.erased_at is not None:
-            self.reason = "The user was erased."
+            self.reason = ERASED
             return True
         if self.current is None or self.current.stripe_subscription_id == one.id:
             return False

@@ -19,10 +19,6 @@ class SubscriptionQuerySet(models.QuerySet["Subscription"]):
         """Those that have not ended."""
         return self.exclude(status__in=Subscription.ENDED)
 
-    def local(self) -> SubscriptionQuerySet:
-        """Those that Stripe knows nothing of."""
-        return self.filter(stripe_subscription_id=None)
-
 
 class Subscription(models.Model):
     """Which plan a user is on. A user has at most one subscription that has not ended.
