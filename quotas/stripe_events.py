@@ -86,8 +86,8 @@ def _read(row: StripeEvent) -> CustomerState:
         return stripe_sync.read_customer(row.customer_id)
     except (StripeUnavailable, StripeRefused) as error:
         with transaction.atomic():
-            kept = _claim(row, again=True)
-            if kept is not None and kept.status == Status.FAILED:
+            kept = _keep(row)
+            if kept.status == Status.FAILED:
                 kept.reason, kept.attempts = str(error), kept.attempts + 1
                 kept.save(update_fields=["reason", "attempts"])
         raise StripeUnavailable(str(error)) from error
@@ -95,9 +95,10 @@ def _read(row: StripeEvent) -> CustomerState:
 
 def _apply(row: StripeEvent, state: CustomerState | None, reason: str, *, again: bool = False) -> StripeEvent:
     with transaction.atomic():
-        kept = _claim(row, again=again)
-        if kept is None:
-            return row
+        kept = _keep(row)
+        if kept.status != Status.FAILED and not again:
+            # Somebody else was faster.
+            return kept
         reason = stripe_sync.apply(state) if state else reason
         kept.status, kept.reason = (Status.IGNORED, reason) if reason else (Status.APPLIED, "")
         kept.applied_at = None if reason else timezone.now()
@@ -106,8 +107,7 @@ def _apply(row: StripeEvent, state: CustomerState | None, reason: str, *, again:
     return kept
 
 
-def _claim(row: StripeEvent, *, again: bool) -> StripeEvent | None:
-    """The stored event, locked; None if somebody else has dealt with it meanwhile, unless it shall be done `again`."""
+def _keep(row: StripeEvent) -> StripeEvent:
+    """The event as it is stored, now if it was not before, locked."""
     StripeEvent.objects.bulk_create([row], ignore_conflicts=True)
-    kept = StripeEvent.objects.select_for_update().get(stripe_id=row.stripe_id)
-    return kept if again or kept.status == Status.FAILED else None
+    return StripeEvent.objects.select_for_update().get(stripe_id=row.stripe_id)

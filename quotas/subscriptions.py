@@ -30,7 +30,7 @@ def change_at_period_end(*, user_id: UUID, plan: Plan, by: Caller | User, reason
         if subscription.plan_id == plan.pk:
             raise Conflict(f"The plan is {plan} already.", code="same_plan")
         _fix_period(subscription, timezone.now())
-        subscription.next_plan, subscription.cancel_at_period_end = plan, False
+        subscription.next_plan, subscription.cancel_at_period_end, subscription.canceled_at = plan, False, None
         subscription.save()
         audit.record("billing.change_planned", by=by, target=subscription, plan=plan.slug, reason=reason)
 
@@ -43,7 +43,9 @@ def start_trial(*, user_id: UUID, plan: Plan, days: int, by: Caller | User, reas
         subscription = lock_local(user_id)
         subscription.plan, subscription.next_plan = plan, None
         subscription.status, subscription.cancel_at_period_end = Status.TRIALING, False
-        subscription.trial_end = timezone.now() + timedelta(days=days)
+        subscription.current_period_start, subscription.canceled_at = timezone.now(), None
+        subscription.trial_end = subscription.current_period_start + timedelta(days=days)
+        subscription.current_period_end = subscription.trial_end
         subscription.save()
         services.move_quotas(user_id=user_id, plan=plan)
         audit.record("billing.trial_started", by=by, target=subscription, plan=plan.slug, days=days, reason=reason)
@@ -193,18 +195,12 @@ def _lock_ending(user_id: UUID) -> Subscription:
 
 
 def _fix_period(subscription: Subscription, now: datetime) -> None:
-    """Name the month that runs: nobody bills a local subscription, so its periods are only counted when asked for.
-
-    A trial's period is the trial.
-    """
+    """Name the month that runs: nobody bills a local subscription, so its periods are only counted when asked for."""
     if subscription.current_period_end is not None:
         if subscription.current_period_end > now:
             return
         subscription.current_period_start = subscription.current_period_end
-    if subscription.status == Status.TRIALING:
-        subscription.current_period_end = subscription.trial_end
-    else:
-        subscription.current_period_end = month_after(subscription.anchored_at, now)
+    subscription.current_period_end = month_after(subscription.anchored_at, now)
 
 
 def month_after(anchor: datetime, now: datetime) -> datetime:

@@ -10,7 +10,7 @@ from stripe.params import billing_portal, checkout
 from accounts.exceptions import Conflict
 from accounts.models import User
 from quotas import billing, stripe_api
-from quotas.exceptions import StripeRefused
+from quotas.exceptions import PaymentFailed, StripeRefused
 from quotas.models import Plan, Subscription
 from quotas.stripe_double.routes import ROUTES
 from quotas.tests.billing import WEBHOOK
@@ -213,6 +213,11 @@ def test_the_double_takes_only_what_the_sdk_can_send():
 def test_the_double_refuses_what_it_does_not_know(double, call):
     with pytest.raises(StripeRefused), stripe_api._calling():
         call(stripe_api._client())
+
+
+def test_a_card_that_is_declined_is_no_fault_of_stripes():
+    with pytest.raises(PaymentFailed, match="Declined"), stripe_api._calling():
+        raise stripe.CardError("Declined.", None, "card_declined")
 
 
 def test_an_idempotency_key_answers_once_and_for_the_same_alone(double):

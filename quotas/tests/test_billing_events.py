@@ -13,9 +13,9 @@ from django.db import connection, transaction
 
 from accounts import erasing
 from accounts.merging import merge_users
-from accounts.models import AuditEvent
+from accounts.models import AuditEvent, User
 from accounts.tests.factories import UserFactory
-from quotas import stripe_catchup, stripe_events, stripe_sync, tasks
+from quotas import stripe_api, stripe_catchup, stripe_events, stripe_sync, tasks
 from quotas.exceptions import StripeUnavailable
 from quotas.models import Plan, Quota, StripeCustomer, StripeEvent, Subscription
 from quotas.tests.billing import WEBHOOK, send, take_events
@@ -120,6 +120,7 @@ def test_events_that_come_at_once_are_each_applied_once(buyer):
         thread.join()
 
     assert len(answers) == 3 * len(events)
+    assert set(answers) == {"applied", "ignored"}
     assert buyer.standing() == ("team", "past_due", "team")
     assert StripeEvent.objects.count() == len(events)
     assert set(StripeEvent.objects.values_list("attempts", flat=True)) == {1}
@@ -349,6 +350,31 @@ def test_a_purchase_of_somebody_erased_meanwhile_is_ended_by_the_daily_round(buy
 
     assert [one["status"] for one in buyer.account.subscriptions.values()] == ["canceled"]
     assert not Subscription.objects.live().filter(user=buyer.user).exists()
+
+
+def test_who_pays_as_two_customers_keeps_what_was_there_first(buyer, olga):
+    buyer.buy("pro")
+    buyer.account.pay(_checkout_as_another(buyer))
+    buyer.hear()
+
+    assert buyer.standing() == ("pro", "active", "pro")
+    told = StripeEvent.objects.filter(customer_id=buyer.customer_id, type="checkout.session.completed").get()
+    assert told.reason.startswith("The user has another subscription, sub_")
+
+
+def _checkout_as_another(buyer):
+    """A page that was opened before, as a customer that the user was not yet."""
+    other = stripe_api.create_customer(user_id=buyer.user.pk, email="", former="another")
+    User.objects.filter(pk=buyer.user.pk).update(stripe_customer_id=other)
+    url = stripe_api.create_checkout(
+        customer_id=other,
+        user_id=buyer.user.pk,
+        price_id="price_team",
+        trial_days=0,
+        success_url="https://app.example",
+        cancel_url="https://app.example",
+    )
+    return url.rpartition("/")[2]
 
 
 def test_a_purchase_follows_a_merge(buyer, olga):

@@ -143,6 +143,16 @@ def test_a_customer_who_is_deleted_at_stripe_is_on_the_default_plan_and_can_buy_
     assert buyer.customer_id != former
 
 
+def test_an_end_on_a_day_that_was_set_at_stripe_is_called_off(buyer):
+    bought = buyer.buy("pro")
+    buyer.account.change(bought, {"cancel_at": buyer.account.now + 864_000})
+    buyer.hear()
+    assert buyer.subscription.cancel_at_period_end
+
+    assert buyer.post(RESUME)["cancel_at_period_end"] is False
+    assert bought["cancel_at"] is None
+
+
 def test_who_bought_at_a_former_price_keeps_the_plan(buyer):
     buyer.buy("pro")
     Plan.objects.filter(slug="pro").update(stripe_price_id="price_pro_2027")
@@ -230,8 +240,11 @@ def test_a_local_plan_goes_down_at_the_end_of_its_month(api, alice, olga):
 def test_a_local_plan_is_canceled_resumed_and_ends(api, alice, olga):
     subscribed(alice, olga)
     client = api(alice)
+    assert client.post(f"/api/v1/{CHANGE}", {"plan": "free"}).json()["next_plan"]["slug"] == "free"
+    assert client.post(f"/api/v1/{CHANGE}", {"plan": "pro"}).json()["next_plan"] is None
     for path in (CANCEL, RESUME, CANCEL):
         assert client.post(f"/api/v1/{path}", {}).status_code == 200
+    assert client.post(f"/api/v1/{CANCEL}", {}).json()["error"]["code"] == "already_canceled"
     end = Subscription.objects.get(user=alice).current_period_end
 
     assert subscriptions.advance_due(now=end) == 1
