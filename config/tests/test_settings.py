@@ -3,7 +3,7 @@
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from config.settings import checked_link, checked_stripe_key, checked_url
+from config.environment import checked_link, checked_stripe_key, checked_url
 
 
 @pytest.mark.parametrize("value", ["", "https://example.com", "http://127.0.0.1:8000", "https://example.com/deep/path"])
