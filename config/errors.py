@@ -30,7 +30,15 @@ from accounts.exceptions import (
     TooManyAttempts,
 )
 from inference.exceptions import BodyTooLarge, ServerStopping, UpstreamError, UpstreamRefused, UpstreamTimeout
-from quotas.exceptions import AnswerNotKept, IdempotencyKeyInUse, IdempotencyMismatch, QuotaExceeded
+from quotas.exceptions import (
+    AnswerNotKept,
+    BillingNotConfigured,
+    IdempotencyKeyInUse,
+    IdempotencyMismatch,
+    PaymentFailed,
+    QuotaExceeded,
+    StripeUnavailable,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -67,9 +75,13 @@ DOMAIN_ERRORS: tuple[tuple[type[DomainError], int, str], ...] = (
     (NotAllowed, 403, "permission_error"),
     (NotFound, 404, "not_found_error"),
     (IdempotencyMismatch, 422, "invalid_request_error"),
+    (PaymentFailed, 402, "invalid_request_error"),
     (Conflict, 409, "conflict_error"),
     (BodyTooLarge, 413, "invalid_request_error"),
     (InvalidInput, 400, "invalid_request_error"),
+    # Not 503: that would tell clients to try again.
+    (BillingNotConfigured, 501, "api_error"),
+    (StripeUnavailable, 503, "api_error"),
     (ServerStopping, 503, "api_error"),
     (UpstreamTimeout, 504, "api_error"),
     (UpstreamError, 502, "api_error"),

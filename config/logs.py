@@ -9,9 +9,9 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-# API keys of ours and of the usual providers, bearer credentials, JWTs.
+# API keys of ours, of Stripe and of the usual providers, bearer credentials, JWTs.
 SECRET = re.compile(
-    r"(msk_[A-Za-z0-9_]{4})[A-Za-z0-9_]+|(sk-)[A-Za-z0-9_-]{8,}|(eyJ)[\w-]+\.[\w-]+\.[\w-]+"
+    r"(msk_[A-Za-z0-9_]{4})[A-Za-z0-9_]+|([sr]k_(?:live|test)_|whsec_)[A-Za-z0-9]{8,}|(sk-)[A-Za-z0-9_-]{8,}|(eyJ)[\w-]+\.[\w-]+\.[\w-]+"
     r"|((?i:bearer|basic) )[\w.~+/=-]{8,}"
 )
 SECRET_NAMES = frozenset(
@@ -80,6 +80,8 @@ def logging_config(*, level: str) -> dict[str, Any]:
             # Our own middleware writes one line a request, with the id and without the noise.
             "django.request": {"handlers": ["console"], "level": "ERROR", "propagate": False},
             "django.server": {"handlers": [], "level": "ERROR", "propagate": False},
+            # Two lines a call, with the whole address.
+            "stripe": {"handlers": ["console"], "level": "WARNING", "propagate": False},
             # Wrong passwords are audit events.
             "axes": {"handlers": ["console"], "level": "ERROR", "propagate": False},
         },

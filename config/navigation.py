@@ -39,6 +39,7 @@ NAVIGATION: list[dict[str, Any]] = [
             admin_page("Plans", "sell", "quotas", "plan"),
             admin_page("Plan limits", "rule", "quotas", "planlimit"),
             admin_page("Subscriptions", "card_membership", "quotas", "subscription"),
+            admin_page("Stripe events", "webhook", "quotas", "stripeevent"),
             admin_page("Quotas", "speed", "quotas", "quota"),
             admin_page("Grants", "redeem", "quotas", "grant"),
             admin_page("Reservations", "hourglass_top", "quotas", "reservation"),

@@ -25,6 +25,7 @@ PERMISSIONS: dict[str, tuple[str, ...]] = {
     Role.SUPPORT: (
         *("accounts.support_user", "accounts.view_user", "accounts.view_channelidentity", "accounts.view_session"),
         *("accounts.view_apikey", "accounts.view_auditevent"),
+        # Not the events of Stripe: they hold addresses and amounts of invoices.
         *("quotas.view_quota", "quotas.view_grant", "quotas.view_reservation", "quotas.view_subscription"),
         "quotas.view_event",
         "inference.view_request",

@@ -22,6 +22,8 @@ SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": timedelta(seconds=5),
         "options": {"expires": 5},
     },
+    "advance-subscriptions": {"task": "quotas.tasks.advance_subscriptions", "schedule": timedelta(minutes=2)},
+    "sync-stripe": {"task": "quotas.tasks.sync_stripe", "schedule": crontab(hour=3, minute=41)},
     "flush-exposures": {"task": "quotas.tasks.flush_exposures", "schedule": timedelta(minutes=5)},
     "rollup-usage": {"task": "analytics.tasks.rollup_usage", "schedule": crontab(minute="*/10")},
     "cleanup": {"task": "config.tasks.cleanup", "schedule": crontab(minute=17)},

@@ -6,8 +6,6 @@ how to mend it.
 
 from __future__ import annotations
 
-import os
-import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,73 +17,22 @@ from django.urls import reverse_lazy
 
 from config import passwords
 from config.embedded import paths
+from config.environment import (
+    checked_link,
+    checked_stripe_key,
+    checked_url,
+    env,
+    env_bool,
+    env_int,
+    env_list,
+    env_origins,
+    env_rate,
+)
 from config.logs import logging_config
 from config.navigation import NAVIGATION
 from config.schedule import SCHEDULE
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-
-
-def env(name: str, default: str = "") -> str:
-    return os.environ.get(name, default).strip()
-
-
-def env_int(name: str, default: int, *, least: int | None = None) -> int:
-    value = env(name, str(default))
-    try:
-        number = int(value)
-    except ValueError:
-        raise ImproperlyConfigured(f"{name} must be a whole number, not {value!r}.") from None
-    if least is not None and number < least:
-        raise ImproperlyConfigured(f"{name} must be at least {least}, not {number}.")
-    return number
-
-
-def env_bool(name: str, default: bool = False) -> bool:
-    value = env(name, "true" if default else "false").lower()
-    if value in {"1", "true", "yes", "on"}:
-        return True
-    if value in {"0", "false", "no", "off", ""}:
-        return False
-    raise ImproperlyConfigured(f"{name} must be true or false, not {value!r}.")
-
-
-def env_rate(name: str, default: str) -> str:
-    value = env(name, default)
-    if not re.fullmatch(r"\d+/\d*[smhd]", value):
-        raise ImproperlyConfigured(f"{name} must be a rate such as 30/m (s, m, h or d), not {value!r}.")
-    return value
-
-
-def checked_url(name: str, value: str) -> str:
-    """`value`, if it is empty or a link can begin with it."""
-    if value and not re.fullmatch(r"https?://[^\s/?#]+(/\S*)?[^\s/]", value):
-        example = "https://mainstay.example.com, without a slash at the end"
-        raise ImproperlyConfigured(f"{name} must be an address such as {example}, not {value!r}.")
-    return value
-
-
-def checked_link(name: str, value: str) -> str:
-    """`value`, if it is empty or a link with a place for its token."""
-    if value and not re.fullmatch(r"https?://[^\s/?#]+/\S*\{token\}\S*", value):
-        raise ImproperlyConfigured(f"{name} must look like https://example.com/?token={{token}}, not {value!r}.")
-    return value
-
-
-def env_list(name: str, default: str = "") -> list[str]:
-    return [item.strip() for item in env(name, default).split(",") if item.strip()]
-
-
-def env_origins(name: str) -> list[str]:
-    """Origins as browsers write them: in small letters, without a path and without the scheme's own port."""
-    origins = [origin.lower() for origin in env_list(name)]
-    for origin in origins:
-        if not re.fullmatch(r"https?://([a-z0-9-]+(\.[a-z0-9-]+)*|\[[0-9a-f:]+\])(:[1-9]\d{0,4})?", origin):
-            raise ImproperlyConfigured(
-                f"{name} must hold origins such as https://app.example.com, without a path or a *, not {origin!r}."
-            )
-    return [origin.removesuffix(":443" if origin.startswith("https:") else ":80") for origin in origins]
-
 
 # Secrets ---------------------------------------------------------------------------------------------------------
 
@@ -399,6 +346,20 @@ IDEMPOTENCY_HOURS = env_int("IDEMPOTENCY_HOURS", 24, least=1)
 IDEMPOTENCY_BYTES = env_int("IDEMPOTENCY_BYTES", 4 * 1024 * 1024)
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
 FILE_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
+
+# Billing ---------------------------------------------------------------------------------------------------------
+
+# More than one while the secret of the webhook is being changed.
+STRIPE_WEBHOOK_SECRETS = env_list("STRIPE_WEBHOOK_SECRET")
+# Without a key nothing can be bought, and everything else works.
+STRIPE_SECRET_KEY = checked_stripe_key(env("STRIPE_SECRET_KEY"), STRIPE_WEBHOOK_SECRETS)
+STRIPE_API_BASE = checked_url("STRIPE_API_BASE", env("STRIPE_API_BASE", "https://api.stripe.com"))
+# How long a plan may still be used after a payment has failed.
+BILLING_GRACE_DAYS = env_int("BILLING_GRACE_DAYS", 7, least=0)
+# Where Stripe's pages send people back to.
+BILLING_SUCCESS_URL = checked_url("BILLING_SUCCESS_URL", env("BILLING_SUCCESS_URL")) or PUBLIC_URL
+BILLING_CANCEL_URL = checked_url("BILLING_CANCEL_URL", env("BILLING_CANCEL_URL")) or PUBLIC_URL
+BILLING_RETURN_URL = checked_url("BILLING_RETURN_URL", env("BILLING_RETURN_URL")) or PUBLIC_URL
 
 # API -------------------------------------------------------------------------------------------------------------
 

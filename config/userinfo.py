@@ -70,8 +70,7 @@ def _account(user: User) -> dict[str, Any]:
 
 
 def _plan(user: User) -> dict[str, Any] | None:
-    live = Subscription.objects.exclude(status=Subscription.Status.CANCELED).select_related("plan")
-    subscription = live.filter(user=user).first()
+    subscription = Subscription.objects.live().filter(user=user).select_related("plan").first()
     if subscription is None:
         return None
     return {

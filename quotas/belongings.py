@@ -7,15 +7,28 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connection
+from django.db.models import Q
 from django.utils import timezone
 
 from accounts.belongings import Belonging, Erase
 from accounts.exceptions import Conflict
+from accounts.models import User
+from accounts.tasks import enqueue
 from quotas import services
 from quotas.flag_store import drop_flags
-from quotas.models import Event, FlagRule, IdempotencyRecord, PlanLimit, Quota, Reservation, Subscription
+from quotas.models import (
+    Event,
+    FlagRule,
+    IdempotencyRecord,
+    Quota,
+    Reservation,
+    StripeEvent,
+    Subscription,
+)
 from quotas.pools import fit
 from quotas.services.plans import follow
+from quotas.subscriptions import end
+from quotas.tasks import leave_stripe
 
 Kind = tuple[str, str, str]
 
@@ -64,8 +77,8 @@ def _merge_subscriptions(source_id: UUID, target_id: UUID) -> None:
     if own and theirs:
         if own.stripe_subscription_id and theirs.stripe_subscription_id:
             raise Conflict("Both users pay for a subscription: end one of them first.", code="two_paid_subscriptions")
-        _end(own if theirs.stripe_subscription_id else theirs)
-    if theirs and theirs.status != Subscription.Status.CANCELED:
+        end(own if theirs.stripe_subscription_id else theirs)
+    if theirs and theirs.status not in Subscription.ENDED:
         _take_terms(source_id, target_id)
     elif own and not _shared(target_id):
         # The target has never called. No rows are made for it that running calls of the source would have to find.
@@ -134,7 +147,7 @@ def _take_terms(source_id: UUID, target_id: UUID) -> None:
 
 def _follow_plan(user_id: UUID, subscription: Subscription) -> None:
     quotas = _shared(user_id)
-    for limit in PlanLimit.objects.filter(plan=subscription.plan_id):
+    for limit in services.plan_that_counts(subscription).limits.all():
         quota = quotas.get((limit.resource_type, limit.unit, limit.period))
         if quota is not None:
             follow(quota, limit, subscription.anchored_at, timezone.now())
@@ -153,17 +166,11 @@ def _shared(user_id: UUID) -> dict[Kind, Quota]:
 
 
 def _live(user_id: UUID) -> Subscription | None:
-    return Subscription.objects.filter(user_id=user_id).exclude(status=Subscription.Status.CANCELED).first()
-
-
-def _end(subscription: Subscription) -> None:
-    subscription.status = Subscription.Status.CANCELED
-    subscription.canceled_at = timezone.now()
-    subscription.save()
+    return Subscription.objects.live().filter(user_id=user_id).select_related("plan").first()
 
 
 def _exported_subscription(row: dict[str, Any]) -> dict[str, Any]:
-    return {"plan" if name == "plan__slug" else name: value for name, value in row.items()}
+    return {name.removesuffix("__slug"): value for name, value in row.items()}
 
 
 def _exported_rule(row: dict[str, Any]) -> dict[str, Any]:
@@ -171,10 +178,21 @@ def _exported_rule(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _erase_subscriptions(user_id: UUID) -> None:
-    """Nobody is left who could be on a plan."""
+    """Nobody is left who could be on a plan, or pay for one. What Stripe has sent says who they were."""
     subscription = _live(user_id)
     if subscription is not None:
-        _end(subscription)
+        end(subscription)
+    for customer_id in _customers(user_id):
+        StripeEvent.objects.filter(customer_id=customer_id).update(payload={})
+        enqueue(leave_stripe, customer_id)
+
+
+def _customers(user_id: UUID) -> set[str]:
+    """As whom the user and their aliases pay."""
+    users = User.objects.filter(Q(pk=user_id) | Q(merged_into_id=user_id)).exclude(stripe_customer_id=None)
+    sold = Subscription.objects.filter(user_id=user_id).exclude(stripe_customer_id="")
+    found = (users.order_by("pk"), "stripe_customer_id"), (sold, "stripe_customer_id")
+    return {customer for rows, name in found for customer in rows.values_list(name, flat=True) if customer}
 
 
 def _erase_reservations(user_id: UUID) -> None:
@@ -200,8 +218,9 @@ BELONGINGS = [
         model=Subscription,
         section="subscriptions",
         fields=(
-            *("id", "plan__slug", "status", "stripe_subscription_id", "current_period_start", "current_period_end"),
-            *("canceled_at", "created_at"),
+            *("id", "plan__slug", "next_plan__slug", "status", "stripe_subscription_id", "stripe_customer_id"),
+            *("anchored_at", "current_period_start", "current_period_end", "trial_end", "grace_until"),
+            *("cancel_at_period_end", "canceled_at", "created_at"),
         ),
         row=_exported_subscription,
         merge=_merge_subscriptions,

@@ -61,3 +61,33 @@ class AnswerNotKept(Conflict):
 
     code = "idempotency_answer_not_kept"
     message = "The call with this idempotency key was carried out, but its answer was too large to be kept."
+
+
+class BillingNotConfigured(DomainError):
+    code = "billing_not_configured"
+    message = "This installation does not sell plans: it has no keys for Stripe."
+
+
+class StripeUnavailable(DomainError):
+    """Stripe cannot be reached, or does not take our key. What was asked for may have been done all the same."""
+
+    code = "stripe_unavailable"
+    message = "Stripe does not answer. Try again."
+    retryable = True
+
+
+class StripeRefused(Conflict):
+    """Stripe has understood, and does not do it."""
+
+    code = "stripe_refused"
+    message = "Stripe refused."
+
+
+class PaymentFailed(StripeRefused):
+    code = "payment_failed"
+    message = "The payment failed."
+
+
+class CustomerUnknown(StripeRefused):
+    code = "customer_unknown"
+    message = "Stripe does not know this customer."

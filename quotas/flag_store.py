@@ -122,7 +122,7 @@ def plan_of(user_id: UUID) -> str:
     if cached is not None and cached[0] > now:
         return cached[1]
     subscription = services.current_subscription(user_id=user_id)
-    plan = str(subscription.plan_id) if subscription else ""
+    plan = str(services.plan_that_counts(subscription).pk) if subscription else ""
     if len(_plans) >= MOST_PLANS:
         _plans.clear()
     _plans[user_id] = (now + CACHE_SECONDS, plan)

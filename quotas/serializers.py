@@ -44,7 +44,10 @@ class PlanSerializer(serializers.ModelSerializer[Plan]):
 
     class Meta:
         model = Plan
-        fields = ("slug", "name", "description", "is_default", "rate_limits", "features", "limits")
+        fields = (
+            *("slug", "name", "description", "is_default", "position", "trial_days", "rate_limits", "features"),
+            "limits",
+        )
 
 
 class QuotaSerializer(serializers.ModelSerializer[Quota]):
@@ -105,13 +108,17 @@ class PlanNameSerializer(serializers.ModelSerializer[Plan]):
 
 class SubscriptionSerializer(serializers.ModelSerializer[Subscription]):
     plan = PlanNameSerializer()
+    next_plan = PlanNameSerializer(allow_null=True)
     current_period_start = serializers.DateTimeField(
         allow_null=True, help_text="Null: on the default plan, without a subscription of one's own yet."
     )
 
     class Meta:
         model = Subscription
-        fields = ("plan", "status", "current_period_start", "current_period_end", "canceled_at")
+        fields = (
+            *("plan", "next_plan", "status", "is_suspended", "current_period_start", "current_period_end"),
+            *("trial_end", "grace_until", "cancel_at_period_end", "canceled_at"),
+        )
         read_only_fields = fields
 
 

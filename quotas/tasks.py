@@ -1,11 +1,33 @@
+from typing import Any
 from uuid import UUID
 
+import structlog
 from celery import shared_task
 
 from accounts import mail
 from accounts.tasks import RETRIES, enqueue
-from quotas import deliveries, events, exposures, notices, services
+from quotas import (
+    deliveries,
+    events,
+    exposures,
+    notices,
+    services,
+    stripe_api,
+    stripe_catchup,
+    subscriptions,
+)
+from quotas.exceptions import StripeUnavailable
 from quotas.models import Event, Plan
+
+log = structlog.get_logger(__name__)
+
+# A Stripe that does not answer is asked again after about 30 seconds, then ever later, for half a day.
+STRIPE_RETRIES: dict[str, Any] = {
+    "autoretry_for": (StripeUnavailable,),
+    "max_retries": 12,
+    "retry_backoff": 30,
+    "retry_backoff_max": 7200,
+}
 
 
 @shared_task(name="quotas.tasks.reset_quotas")
@@ -56,3 +78,26 @@ def send_quota_notice(event_id: str) -> None:
 def _enqueue_notice(event: Event) -> None:
     if notices.is_mailed(event):
         enqueue(send_quota_notice, str(event.pk))
+
+
+@shared_task(name="quotas.tasks.advance_subscriptions")
+def advance_subscriptions() -> None:
+    """End graces and trials, and do what was planned for the end of a period."""
+    subscriptions.advance_due()
+
+
+@shared_task(name="quotas.tasks.sync_stripe", **STRIPE_RETRIES)
+def sync_stripe() -> None:
+    """Write down how everything is at Stripe, in case that an event was lost."""
+    if not stripe_api.is_configured():
+        return
+    for synced in stripe_catchup.sync_all():
+        if synced.reason:
+            log.warning("stripe_not_synced", customer=synced.customer_id, reason=synced.reason)
+
+
+@shared_task(name="quotas.tasks.leave_stripe", **STRIPE_RETRIES)
+def leave_stripe(customer_id: str) -> None:
+    """End what an erased user pays for. Without keys there is nothing that could be ended."""
+    if stripe_api.is_configured():
+        stripe_catchup.leave(customer_id=customer_id)

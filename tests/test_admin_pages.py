@@ -28,6 +28,7 @@ from quotas.models import (
     PlanLimit,
     Quota,
     Reservation,
+    StripeEvent,
     Subscription,
     WebhookDelivery,
     WebhookEndpoint,
@@ -87,6 +88,13 @@ def session():
     return Session.objects.latest("id")
 
 
+def stripe_event():
+    names = {"stripe_id": f"evt_{next(number)}", "type": "invoice.paid", "customer_id": "cus_1"}
+    return StripeEvent.objects.create(
+        **names, payload={"id": "evt_1"}, status="ignored", reason="Nobody's.", created_at=timezone.now()
+    )
+
+
 ROWS: dict[type[Row], Callable[[], Row]] = {
     User: subscribed_user,
     Group: lambda: Group.objects.create(name=f"group-{next(number)}"),
@@ -105,6 +113,7 @@ ROWS: dict[type[Row], Callable[[], Row]] = {
     Quota: lambda: QuotaFactory(is_override=True),
     Grant: GrantFactory,
     Reservation: reservation,
+    StripeEvent: stripe_event,
     FeatureFlag: lambda: FlagFactory(percentage=50, variants={"a": 1, "b": 2}),
     Event: EventFactory,
     WebhookEndpoint: lambda: DeliveryFactory().endpoint,
@@ -228,7 +237,8 @@ def test_who_may_only_look_is_offered_no_change(client, db, model):
 @pytest.mark.parametrize(
     "model",
     [
-        *(User, ApiKey, AuditEvent, Subscription, Quota, Grant, Reservation, Event, WebhookEndpoint, WebhookDelivery),
+        *(User, ApiKey, AuditEvent, Subscription, StripeEvent, Quota, Grant, Reservation),
+        *(Event, WebhookEndpoint, WebhookDelivery),
         *(Request, Conversation, SavedPrompt, DailyStat),
     ],
 )

@@ -73,6 +73,12 @@ MATRIX = """
     GET    /api/v1/users/me/subscription                    401    200    200    403    200    200    200
     GET    /api/v1/users/me/api-keys/<pk>/budgets           401    404    200    403    404    404    404
     PUT    /api/v1/users/me/api-keys/<pk>/budgets           401    404    200    403    404    404    404
+    POST   /api/v1/users/me/subscription/change             401    409    409    403    409    409    409
+    POST   /api/v1/users/me/subscription/cancel             401    409    409    403    409    409    409
+    POST   /api/v1/users/me/subscription/resume             401    409    409    403    409    409    409
+    POST   /api/v1/billing/checkout-session                 401    501    501    403    501    501    501
+    POST   /api/v1/billing/portal-session                   401    501    501    403    501    501    501
+    POST   /api/v1/billing/webhook                          501    501    501    501    501    501    501
     POST   /api/v1/quotas/check                             401    200    200    403    200    200    200
     POST   /api/v1/quotas/usage                             401    201    201    403    201    201    201
     GET    /api/v1/quotas/reservations                      401    200    200    403    200    200    200
@@ -110,6 +116,8 @@ MATRIX = """
 """
 
 # Of links in mails: one that does not exist. Their pages refuse what was not posted by themselves.
+# Of billing: who is on the default plan has nothing to change, and without keys nothing is sold. What happens with them
+# is shown in quotas/tests/test_billing_api.py.
 # Of the calls to models: a model that does not exist. What a model answers, and whose conversation may be named, is
 # shown against a real server in test_openai_client.py.
 AMOUNTS = {"amounts": {"llm.requests": 1}}
@@ -127,6 +135,8 @@ BODIES = {
     "POST /api/v1/users/me/api-keys": lambda: {"name": "key"},
     "POST /api/v1/users/me/change-password": lambda: {"current_password": PASSWORD, "new_password": f"{PASSWORD} new"},
     "PUT /api/v1/users/me/api-keys/<pk>/budgets": lambda: BUDGETS,
+    "POST /api/v1/users/me/subscription/change": lambda: {"plan": "free"},
+    "POST /api/v1/billing/checkout-session": lambda: {"plan": "pro"},
     "POST /api/v1/quotas/check": lambda: AMOUNTS,
     "POST /api/v1/quotas/usage": lambda: AMOUNTS,
     "POST /api/v1/quotas/reservations": lambda: AMOUNTS,

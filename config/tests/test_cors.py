@@ -4,9 +4,9 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.test import Client
 
+from config.environment import env_origins
 from config.handlers import RoadHandler
 from config.middleware import RequestMiddleware
-from config.settings import env_origins
 from config.tests.test_asgi import call
 
 APP = "https://app.example.com"

@@ -31,12 +31,17 @@ from inference.exceptions import (
 )
 from quotas.exceptions import (
     AnswerNotKept,
+    BillingNotConfigured,
+    CustomerUnknown,
     IdempotencyKeyInUse,
     IdempotencyMismatch,
     KeyBudgetExceeded,
+    PaymentFailed,
     QuotaExceeded,
     ReservationNotFound,
     ReservationNotHeld,
+    StripeRefused,
+    StripeUnavailable,
 )
 from quotas.meters import Meter
 
@@ -61,6 +66,11 @@ ANSWERS = [
     (ReservationNotHeld(), 409, "conflict_error", "reservation_not_held"),
     (IdempotencyKeyInUse(), 409, "conflict_error", "idempotency_key_in_use"),
     (AnswerNotKept(), 409, "conflict_error", "idempotency_answer_not_kept"),
+    (BillingNotConfigured(), 501, "api_error", "billing_not_configured"),
+    (StripeUnavailable(), 503, "api_error", "stripe_unavailable"),
+    (StripeRefused(), 409, "conflict_error", "stripe_refused"),
+    (CustomerUnknown(), 409, "conflict_error", "customer_unknown"),
+    (PaymentFailed(), 402, "invalid_request_error", "payment_failed"),
     (IdempotencyMismatch(), 422, "invalid_request_error", "idempotency_key_reused"),
     (QuotaExceeded(), 429, "insufficient_quota", "insufficient_quota"),
     (KeyBudgetExceeded(), 429, "insufficient_quota", "insufficient_quota_of_key"),

@@ -43,6 +43,8 @@ def log():
         (f"key {KEY} came", "key msk_0123… came"),
         (f"token {JWT}!", "token eyJ…!"),
         ("sk-proj-abcdefghijklmnop", "sk-…"),
+        ("sk_live_abcdefghijklmnop", "sk_live_…"),
+        ("whsec_abcdefghijklmnop", "whsec_…"),
         ("Authorization: Bearer abcdefghijklmnop", "Authorization: Bearer …"),
         ("authorization: basic YWxpY2U6cGFzc3dvcmQ=", "authorization: basic …"),
         ("nothing to hide", "nothing to hide"),

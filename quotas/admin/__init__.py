@@ -5,9 +5,11 @@ from quotas.admin.flags import FeatureFlagAdmin
 from quotas.admin.grants import GrantAdmin
 from quotas.admin.keys import ApiKeyWithBudgetsAdmin
 from quotas.admin.plan_limits import PlanLimitAdmin
-from quotas.admin.plans import PlanAdmin, SubscriptionAdmin
+from quotas.admin.plans import PlanAdmin
 from quotas.admin.quotas import QuotaAdmin
 from quotas.admin.reservations import ReservationAdmin
+from quotas.admin.stripe import StripeEventAdmin
+from quotas.admin.subscriptions import SubscriptionAdmin
 from quotas.admin.users import UserWithPlanAdmin
 from quotas.admin.webhooks import WebhookDeliveryAdmin, WebhookEndpointAdmin
 
@@ -20,6 +22,7 @@ __all__ = [
     "PlanLimitAdmin",
     "QuotaAdmin",
     "ReservationAdmin",
+    "StripeEventAdmin",
     "SubscriptionAdmin",
     "UserWithPlanAdmin",
     "WebhookDeliveryAdmin",

@@ -21,6 +21,7 @@ from quotas.admin.display import bar, share_bar
 from quotas.meters import Meter, Period, Resource, Unit
 from quotas.models import Grant, Plan, Quota
 from quotas.services.budgets import MOST_BUDGETS, MOST_LIMIT, Budget
+from quotas.subscriptions import MOST_TRIAL_DAYS
 
 # Far above any use, far below where sums of them would leave 64 bits.
 MOST = 10**15
@@ -129,10 +130,29 @@ class NewQuotaDialog(ReasonDialog):
     field_order = ("resource", "unit", "period", "limit", "reason")
 
 
-class PlanDialog(BaseDialogForm):
-    plan = forms.ModelChoiceField(
+def plan_field() -> forms.ModelChoiceField[Plan]:
+    return forms.ModelChoiceField(
         queryset=Plan.objects.filter(is_active=True), empty_label=None, widget=UnfoldAdminSelectWidget
     )
+
+
+class PlanDialog(ReasonDialog):
+    plan = plan_field()
+    at_once = forms.TypedChoiceField(
+        label="When",
+        choices=[("yes", "At once"), ("no", "When the period ends")],
+        coerce=lambda chosen: chosen == "yes",
+        widget=UnfoldAdminSelectWidget,
+    )
+    field_order = ("plan", "at_once", "reason")
+
+
+class TrialDialog(ReasonDialog):
+    plan = plan_field()
+    days = forms.IntegerField(
+        min_value=1, max_value=MOST_TRIAL_DAYS, initial=14, widget=UnfoldAdminBigIntegerFieldWidget
+    )
+    field_order = ("plan", "days", "reason")
 
 
 class BudgetsDialog(ReasonDialog):

@@ -1,4 +1,4 @@
-"""Plans with their limits, and who is on which."""
+"""Plans with their limits."""
 
 from __future__ import annotations
 
@@ -10,33 +10,17 @@ from django.forms import BaseModelFormSet, ModelForm
 from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
 from unfold.admin import TabularInline
-from unfold.contrib.filters.admin import BooleanRadioFilter, ChoicesDropdownFilter, RelatedDropdownFilter
+from unfold.contrib.filters.admin import BooleanRadioFilter
 from unfold.decorators import action, display
 from unfold.forms import BaseDialogForm
 
 from accounts.admin.base import AuditedAdmin
 from accounts.admin.display import EMPTY, label, link_to_list
-from accounts.admin.imports import ServiceTransferAdmin
 from accounts.tasks import enqueue
 from quotas import services
 from quotas.admin.display import amount
-from quotas.admin.forms import PlanDialog
-from quotas.admin.transfers import SubscriptionResource
 from quotas.models import Plan, PlanLimit, Subscription
 from quotas.tasks import apply_plan_limits
-
-STATUS_COLOURS: dict[str, str] = {
-    Subscription.Status.ACTIVE: "success",
-    Subscription.Status.TRIALING: "info",
-    Subscription.Status.PAST_DUE: "warning",
-    Subscription.Status.CANCELED: "danger",
-}
-CHANGE_PLAN = {
-    "title": "Change plan",
-    "description": "At once: limits move to the new plan's. Usage, grants and limits agreed with the user stay.",
-    "form_class": PlanDialog,
-    "form_submit_text": "Change plan",
-}
 
 
 class PlanLimitInline(TabularInline):
@@ -70,12 +54,15 @@ class PlanAdmin(AuditedAdmin):
                 "description": "Changed limits reach all subscribers within moments; what they have used stays.",
             },
         ),
-        ("Billing and features", {"fields": ("stripe_price_id", "rate_limits", "features"), "classes": ("collapse",)}),
+        (
+            "Billing and features",
+            {"fields": (("stripe_price_id", "trial_days"), "rate_limits", "features"), "classes": ("collapse",)},
+        ),
         ("Record", {"fields": (("created_at", "updated_at"), "row_id"), "classes": ("collapse",)}),
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Plan]:
-        live = Count("subscriptions", filter=~Q(subscriptions__status=Subscription.Status.CANCELED))
+        live = Count("subscriptions", filter=~Q(subscriptions__status__in=Subscription.ENDED))
         plans: QuerySet[Plan] = super().get_queryset(request)
         return plans.annotate(live=live).prefetch_related("limits")
 
@@ -131,48 +118,3 @@ class PlanAdmin(AuditedAdmin):
     def make_default(self, request: HttpRequest, form: BaseDialogForm, object_id: str) -> HttpResponse:
         plan = self.find(request, object_id)
         return self.carry_out(request, f"New users get {plan}.", services.set_default_plan, plan=plan)
-
-
-@admin.register(Subscription)
-class SubscriptionAdmin(ServiceTransferAdmin):
-    resource_classes = (SubscriptionResource,)
-    list_display = ("user", "plan", "shown_status", "current_period_start", "current_period_end", "canceled_at")
-    list_select_related = ("user", "plan")
-    list_filter = (("plan", RelatedDropdownFilter), ("status", ChoicesDropdownFilter))
-    list_filter_submit = True
-    search_fields = ("user__email", "stripe_subscription_id")
-    search_help_text = "User's e-mail, Stripe's or our id"
-    ordering = ("-id",)
-    actions_detail = ("change_plan",)
-    fields = (
-        *(("user", "plan"), ("shown_status", "canceled_at"), ("current_period_start", "current_period_end")),
-        *(("created_at", "updated_at"), ("row_id", "stripe_subscription_id")),
-    )
-
-    @display(description="status", ordering="status")
-    def shown_status(self, subscription: Subscription) -> SafeString:
-        return label(subscription.get_status_display(), STATUS_COLOURS[subscription.status])
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Subscription | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Subscription | None = None) -> bool:
-        return False
-
-    def has_change_plan_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return bool(request.user.has_perm("quotas.change_subscription"))
-
-    @action(description="Change plan", icon="swap_horiz", permissions=["change_plan"], dialog=CHANGE_PLAN)
-    def change_plan(self, request: HttpRequest, form: PlanDialog, object_id: str) -> HttpResponse:
-        subscription = self.find(request, object_id)
-        plan = form.cleaned_data["plan"]
-        return self.carry_out(
-            request,
-            f"{subscription.user} is on {plan} now.",
-            services.change_plan,
-            user_id=subscription.user_id,
-            plan=plan,
-        )

@@ -16,11 +16,12 @@ from accounts.admin.data import is_gone
 from accounts.admin.display import EMPTY
 from accounts.admin.users import UserAdmin
 from accounts.models import User
-from quotas import services
+from quotas import billing, services
 from quotas.admin.forms import NewQuotaDialog, PlanDialog
-from quotas.admin.plans import CHANGE_PLAN
 from quotas.admin.quota_page import glance
 from quotas.admin.rights import may_adjust
+from quotas.admin.stripe import stripe_link
+from quotas.admin.subscriptions import CHANGE_PLAN, change_of_plan
 from quotas.meters import Meter
 from quotas.models import Plan, Subscription
 
@@ -48,16 +49,24 @@ class UserWithPlanAdmin(UserAdmin):
     list_filter = (PlanFilter, *UserAdmin.list_filter)
     list_filter_submit = True
     actions_detail = (PLAN_ACTIONS, *UserAdmin.actions_detail)
-    readonly_fields = ("plan", "shown_quotas", *UserAdmin.readonly_fields)
+    readonly_fields = ("plan", "stripe_customer", "shown_quotas", *UserAdmin.readonly_fields)
     fieldsets = (
-        (None, {"fields": (("email", "full_name"), ("username", "preferred_model"), "plan", "belongings")}),
+        (
+            None,
+            {
+                "fields": (
+                    *(("email", "full_name"), ("username", "preferred_model"), ("plan", "stripe_customer")),
+                    "belongings",
+                )
+            },
+        ),
         (QUOTAS, {"fields": ("shown_quotas",)}),
         *UserAdmin.fieldsets[1:],
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
         """A user has at most one subscription that has not ended, so the join adds no rows."""
-        live = FilteredRelation("subscriptions", condition=~Q(subscriptions__status=Subscription.Status.CANCELED))
+        live = FilteredRelation("subscriptions", condition=~Q(subscriptions__status__in=Subscription.ENDED))
         users: QuerySet[User] = super().get_queryset(request)
         return users.annotate(live=live).annotate(plan_name=F("live__plan__name"))
 
@@ -76,6 +85,10 @@ class UserWithPlanAdmin(UserAdmin):
         viewer: User | None = getattr(user, "viewer", None)
         return EMPTY if viewer is None else glance(user, viewer)
 
+    @display(description="customer at Stripe")
+    def stripe_customer(self, user: User) -> SafeString | str:
+        return stripe_link("customers", user.stripe_customer_id)
+
     def save_model(self, request: HttpRequest, obj: User, form: ModelForm[User], change: bool) -> None:
         """A user who is made here has plan and quotas at once, so that an operator can go on to change them."""
         super().save_model(request, obj, form, change)
@@ -87,8 +100,9 @@ class UserWithPlanAdmin(UserAdmin):
 
     @action(description="Change plan", icon="swap_horiz", permissions=["change_plan"], dialog=CHANGE_PLAN)
     def change_plan(self, request: HttpRequest, form: PlanDialog, object_id: str) -> HttpResponse:
-        user, plan = self.find(request, object_id), form.cleaned_data["plan"]
-        return self.carry_out(request, f"{user} is on {plan} now.", services.change_plan, user_id=user.pk, plan=plan)
+        user = self.find(request, object_id)
+        done, change = change_of_plan(user, form)
+        return self.carry_out(request, done, billing.change_plan, **change)
 
     def has_add_quota_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return may_adjust(request)

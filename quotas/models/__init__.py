@@ -3,8 +3,10 @@
 from quotas.models.events import Event
 from quotas.models.flags import FeatureFlag, FlagExposure, FlagRule, FlagVariant
 from quotas.models.idempotency import IdempotencyRecord
-from quotas.models.plans import LimitFields, Plan, PlanLimit, Subscription
+from quotas.models.plans import LimitFields, Plan, PlanLimit
 from quotas.models.quotas import Grant, Quota, Reservation
+from quotas.models.stripe import StripeCustomer, StripeEvent
+from quotas.models.subscriptions import Subscription
 from quotas.models.webhooks import WebhookDelivery, WebhookEndpoint
 
 __all__ = [
@@ -20,6 +22,8 @@ __all__ = [
     "PlanLimit",
     "Quota",
     "Reservation",
+    "StripeCustomer",
+    "StripeEvent",
     "Subscription",
     "WebhookDelivery",
     "WebhookEndpoint",

@@ -1,14 +1,13 @@
-"""Plans, and who is on which."""
+"""Plans, and what they allow."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 from uuid import UUID
 
-from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Q
 from django.utils import timezone
 
 from accounts.ids import uuid7
@@ -28,7 +27,14 @@ class Plan(models.Model):
     limits_changed_at = models.DateTimeField(
         null=True, editable=False, help_text="Set until every subscriber's quotas follow the changed limits."
     )
-    position = models.PositiveSmallIntegerField(default=0, help_text="Order in lists, lowest first.")
+    position = models.PositiveSmallIntegerField(
+        default=0, help_text="Order in lists, lowest first. To move to a higher one is an upgrade."
+    )
+    trial_days = models.PositiveSmallIntegerField(
+        default=0,
+        validators=[MaxValueValidator(730)],
+        help_text="How long somebody who buys it for the first time may try it. 0: no trial.",
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     updated_at = models.DateTimeField(auto_now=True)
 
@@ -37,6 +43,8 @@ class Plan(models.Model):
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["is_default"], condition=Q(is_default=True), name="plan_one_default"),
             models.CheckConstraint(condition=~Q(slug=""), name="plan_slug_given"),
+            # Stripe's longest trial is two years.
+            models.CheckConstraint(condition=Q(trial_days__lte=730), name="plan_trial_within_two_years"),
         ]
 
     def __str__(self) -> str:
@@ -82,51 +90,3 @@ class PlanLimit(LimitFields):
 
     def __str__(self) -> str:
         return f"{self.limit} {self.resource_type}.{self.unit} a {self.period}"
-
-
-class SubscriptionQuerySet(models.QuerySet["Subscription"]):
-    def live(self) -> SubscriptionQuerySet:
-        return self.exclude(status=Subscription.Status.CANCELED)
-
-
-class Subscription(models.Model):
-    """Which plan a user is on. A user has at most one subscription that has not ended."""
-
-    class Status(models.TextChoices):
-        TRIALING = "trialing"
-        ACTIVE = "active"
-        PAST_DUE = "past_due"
-        CANCELED = "canceled"
-
-    id: models.UUIDField[UUID, UUID] = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="subscriptions")
-    plan = models.ForeignKey(Plan, on_delete=models.PROTECT, related_name="subscriptions")
-    stripe_subscription_id = models.CharField(max_length=255, null=True, blank=True, unique=True)
-    status = models.CharField(max_length=20, choices=Status.choices, default=Status.ACTIVE)
-    anchored_at = models.DateTimeField(
-        default=timezone.now, help_text="What the periods of quotas are counted from, where they go by anniversaries."
-    )
-    current_period_start = models.DateTimeField(default=timezone.now)
-    current_period_end = models.DateTimeField(null=True, blank=True)
-    canceled_at = models.DateTimeField(null=True, blank=True)
-    created_at = models.DateTimeField(default=timezone.now, editable=False)
-    updated_at = models.DateTimeField(auto_now=True)
-
-    objects = SubscriptionQuerySet.as_manager()
-
-    class Meta:
-        ordering = ("-id",)
-        constraints: ClassVar = [
-            models.UniqueConstraint(fields=["user"], condition=~Q(status="canceled"), name="subscription_one_live"),
-            models.CheckConstraint(
-                condition=Q(status__in=["trialing", "active", "past_due", "canceled"]),
-                name="subscription_status_known",
-            ),
-            models.CheckConstraint(
-                condition=Q(current_period_end=None) | Q(current_period_end__gt=F("current_period_start")),
-                name="subscription_period_forward",
-            ),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.user} on {self.plan} ({self.status})"

@@ -56,7 +56,8 @@ def locked(quota: Quota, now: datetime) -> tuple[Quota, list[Grant]]:
 
     `NotFound` if it is gone.
     """
-    row = Quota.objects.select_for_update(no_key=True).filter(pk=quota.pk).first()
+    # In an order of its own: the model's is by the user, whose row would be locked, too.
+    row = Quota.objects.filter(pk=quota.pk).order_by("id").select_for_update(no_key=True).first()
     if row is None:
         raise NotFound("No such quota.")
     grants = _open_grants([row])

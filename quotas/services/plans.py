@@ -7,10 +7,12 @@ from datetime import datetime
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from accounts import audit
 from accounts.caller import Caller
+from accounts.exceptions import Conflict, NotFound
 from accounts.merging import hold_user, hold_users
 from accounts.models import User
 from quotas.meters import Cycle, Period, period_end
@@ -26,7 +28,7 @@ def current_subscription(*, user_id: UUID) -> Subscription | None:
 
     None only where there is no default plan.
     """
-    found = Subscription.objects.live().filter(user_id=user_id).select_related("plan").first()
+    found = Subscription.objects.live().filter(user_id=user_id).select_related("plan", "next_plan").first()
     if found is not None:
         return found
     plan = Plan.objects.filter(is_default=True).first()
@@ -34,6 +36,28 @@ def current_subscription(*, user_id: UUID) -> Subscription | None:
         return None
     # Only what is saved must have a beginning.
     return Subscription(user_id=user_id, plan=plan, current_period_start=None)  # type: ignore[misc]
+
+
+def plan_that_counts(subscription: Subscription) -> Plan:
+    """The plan whose limits and features the user has: the default one while theirs is not paid for."""
+    default = Plan.objects.filter(is_default=True).first() if subscription.is_suspended else None
+    return default or subscription.plan
+
+
+def lock_subscription(user_id: UUID) -> Subscription:
+    """The user's live subscription, made if there is none, which nobody else begins, changes or ends meanwhile.
+
+    In the caller's transaction. `NotFound` if there is no such user or no default plan, `NotAuthenticated` if the user
+    is not active.
+    """
+    if not User.objects.select_for_update(no_key=True).filter(pk=user_id).order_by("pk").exists():
+        raise NotFound("No such user.")
+    provision(user_id=user_id)
+    live = Subscription.objects.live().filter(user_id=user_id).select_related("plan", "next_plan")
+    found = live.select_for_update(of=("self",), no_key=True).first()
+    if found is None:
+        raise NotFound("There is no plan.")
+    return found
 
 
 def provision(*, user_id: UUID) -> None:
@@ -51,23 +75,26 @@ def provision(*, user_id: UUID) -> None:
             Subscription.objects.bulk_create([Subscription(user_id=user_id, plan=plan)], ignore_conflicts=True)
         # Whoever adds quotas holds the subscription: two who do, or who change the plan, never wait for each other.
         subscription = live.select_for_update(no_key=True).get(user_id=user_id)
-        _add_missing_quotas({user_id: subscription.anchored_at}, subscription.plan, timezone.now())
+        anchors = {user_id: subscription.anchored_at}
+        _add_missing_quotas(anchors, plan_that_counts(subscription), timezone.now())
 
 
-def change_plan(*, user_id: UUID, plan: Plan, by: Caller | User) -> None:
+def change_plan(*, user_id: UUID, plan: Plan, by: Caller | User, reason: str = "") -> None:
     """Move a user to `plan` at once: usage stays, limits move, open grants and limits agreed with the user stay.
 
     Of a resource that `plan` leaves out, nothing more is admitted. Of one that it measures in another way, the quotas
-    that it does not know are dropped, with their grants: nothing limits what they measured any more.
+    that it does not know are dropped, with their grants: nothing limits what they measured any more. What was planned
+    for the end of the period is called off. `Conflict` for what Stripe sells: it would be changed back.
     """
     with transaction.atomic():
-        provision(user_id=user_id)
-        subscription = Subscription.objects.live().select_for_update(no_key=True).get(user_id=user_id)
+        subscription = lock_subscription(user_id)
+        if subscription.stripe_subscription_id is not None:
+            raise Conflict("This subscription is sold by Stripe, and has to be changed there.", code="sold_by_stripe")
         former = subscription.plan_id
-        subscription.plan = plan
+        subscription.plan, subscription.next_plan = plan, None
         subscription.save()
         move_quotas(user_id=user_id, plan=plan)
-        audit.record("plan.changed", by=by, target=subscription, former=str(former), plan=plan.slug)
+        audit.record("plan.changed", by=by, target=subscription, former=str(former), plan=plan.slug, reason=reason)
 
 
 def move_quotas(*, user_id: UUID, plan: Plan) -> None:
@@ -92,7 +119,7 @@ def apply_plan_limits(*, plan_id: UUID) -> int:
     for batch in _subscribers(plan):
         with transaction.atomic():
             hold_users(batch)
-            live = Subscription.objects.live().filter(plan=plan, user__in=batch)
+            live = _whose_plan_counts(plan).filter(user__in=batch)
             users = [one.user_id for one in live.order_by("user_id").select_for_update(no_key=True)]
             _move(users, plan, timezone.now())
         total += len(users)
@@ -110,9 +137,15 @@ def set_default_plan(*, plan: Plan, by: Caller | User) -> None:
         audit.record("plan.made_default", by=by, target=plan, former=former)
 
 
+def _whose_plan_counts(plan: Plan) -> QuerySet[Subscription]:
+    """The live subscriptions for which `plan_that_counts` is this one."""
+    suspended = Q(is_suspended=True) if plan.is_default else Q(pk=None)
+    return Subscription.objects.live().filter(Q(plan=plan, is_suspended=False) | suspended)
+
+
 def _subscribers(plan: Plan) -> Iterator[list[UUID]]:
     """All who are on a plan, in the order of their ids, in batches."""
-    users = Subscription.objects.live().filter(plan=plan).order_by("user_id").values_list("user_id", flat=True)
+    users = _whose_plan_counts(plan).order_by("user_id").values_list("user_id", flat=True)
     batch = list(users[:SUBSCRIBERS])
     while batch:
         yield batch

@@ -124,7 +124,7 @@ def test_a_plan_is_changed_from_the_subscription_and_from_the_user(operator, olg
     row = subscription if of == "subscription" else subscription.user
     pro = Plan.objects.get(slug="pro")
 
-    answer = act(operator, row, "change_plan", plan=str(pro.pk))
+    answer = act(operator, row, "change_plan", plan=str(pro.pk), at_once="yes", reason="Ticket 7")
 
     subscription.refresh_from_db()
     assert subscription.plan == pro
@@ -138,7 +138,7 @@ def test_a_plan_that_is_off_the_offer_cannot_be_chosen(operator):
     subscription = SubscriptionFactory()
     closed = PlanFactory(is_active=False)
 
-    answer = act(operator, subscription, "change_plan", plan=str(closed.pk))
+    answer = act(operator, subscription, "change_plan", plan=str(closed.pk), at_once="yes", reason="Ticket 7")
 
     assert "Select a valid choice" in answer.content.decode()
     assert not AuditEvent.objects.exists()

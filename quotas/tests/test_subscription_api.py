@@ -11,6 +11,13 @@ from quotas.tests.factories import SubscriptionFactory
 PATH = "/api/v1/users/me/subscription"
 MAY, JUNE = datetime(2026, 5, 1, tzinfo=UTC), datetime(2026, 6, 1, tzinfo=UTC)
 FREE = {"slug": "free", "name": "Free"}
+NOTHING_PLANNED = {
+    "next_plan": None,
+    "is_suspended": False,
+    "trial_end": None,
+    "grace_until": None,
+    "cancel_at_period_end": False,
+}
 
 
 def test_who_has_none_is_on_the_default_plan(api, alice):
@@ -23,6 +30,7 @@ def test_who_has_none_is_on_the_default_plan(api, alice):
         "current_period_start": None,
         "current_period_end": None,
         "canceled_at": None,
+        **NOTHING_PLANNED,
     }
     assert not Subscription.objects.exists()
 
@@ -44,6 +52,7 @@ def test_a_subscription_is_shown_with_its_period(api, alice, bob):
         "current_period_start": "2026-05-01T00:00:00Z",
         "current_period_end": "2026-06-01T00:00:00Z",
         "canceled_at": "2026-05-01T00:00:00Z",
+        **NOTHING_PLANNED,
     }
 
 

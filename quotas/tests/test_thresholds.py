@@ -148,7 +148,7 @@ def test_a_plan_without_the_resource_is_no_limit_that_was_reached(alice, olga):
     with pytest.raises(QuotaExceeded):
         use(alice, 1)
 
-    assert told() == []
+    assert told() == ["subscription.changed"]
 
 
 def test_what_is_rolled_back_was_not_crossed(alice):

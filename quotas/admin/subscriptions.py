@@ -1,0 +1,158 @@
+"""Who is on which plan, and what operators do about it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+from django.utils.safestring import SafeString
+from unfold.contrib.filters.admin import BooleanRadioFilter, ChoicesDropdownFilter, RelatedDropdownFilter
+from unfold.decorators import action, display
+
+from accounts.admin.display import label
+from accounts.admin.imports import ServiceTransferAdmin
+from accounts.models import User
+from quotas import billing, subscriptions
+from quotas.admin.forms import PlanDialog, ReasonDialog, TrialDialog
+from quotas.admin.stripe import stripe_link
+from quotas.admin.transfers import SubscriptionResource
+from quotas.models import Subscription
+
+STATUS_COLOURS: dict[str, str] = {
+    Subscription.Status.INCOMPLETE: "warning",
+    Subscription.Status.TRIALING: "info",
+    Subscription.Status.ACTIVE: "success",
+    Subscription.Status.PAST_DUE: "warning",
+    Subscription.Status.UNPAID: "danger",
+    Subscription.Status.PAUSED: "warning",
+    Subscription.Status.CANCELED: "danger",
+    Subscription.Status.INCOMPLETE_EXPIRED: "danger",
+}
+CHANGE_PLAN = {
+    "title": "Change plan",
+    "description": "Limits move to the new plan's. Usage, grants and limits agreed with the user stay. What Stripe "
+    "sells is changed at Stripe: at once with proration, or when the period ends.",
+    "form_class": PlanDialog,
+    "form_submit_text": "Change plan",
+}
+START_TRIAL = {
+    "title": "Start a trial",
+    "description": "The plan is theirs at once, for nothing. When the trial is over, they are on the default plan.",
+    "form_class": TrialDialog,
+    "form_submit_text": "Start the trial",
+}
+CANCEL = {
+    "title": "Cancel the subscription?",
+    "description": "It ends with its period; then the user is on the default plan. Until then it can be resumed.",
+    "form_class": ReasonDialog,
+    "form_submit_text": "Cancel the subscription",
+}
+RESUME = {
+    "title": "Resume the subscription?",
+    "description": "What is planned for the end of the period, an end or another plan, is called off.",
+    "form_class": ReasonDialog,
+    "form_submit_text": "Resume the subscription",
+}
+END_NOW = {
+    "title": "End the subscription now?",
+    "description": "The user is on the default plan at once. Stripe pays nothing back by itself: refund it there.",
+    "form_class": ReasonDialog,
+    "form_submit_text": "End it now",
+}
+
+
+def change_of_plan(user: User, form: PlanDialog) -> tuple[str, dict[str, Any]]:
+    """What to say when it is done, and the arguments of `billing.change_plan`."""
+    change = {name: form.cleaned_data[name] for name in ("plan", "at_once", "reason")}
+    when = "now" if change["at_once"] else "when the period ends"
+    return f"{user} is on {change['plan']} {when}.", {"user_id": user.pk, **change}
+
+
+@admin.register(Subscription)
+class SubscriptionAdmin(ServiceTransferAdmin):
+    resource_classes = (SubscriptionResource,)
+    purpose = "Which plan each user is on. One without an id of Stripe's costs nothing, and is kept here alone."
+    list_display = ("user", "plan", "shown_status", "current_period_start", "current_period_end", "canceled_at")
+    list_select_related = ("user", "plan")
+    list_filter = (
+        ("plan", RelatedDropdownFilter),
+        ("status", ChoicesDropdownFilter),
+        ("is_suspended", BooleanRadioFilter),
+        ("cancel_at_period_end", BooleanRadioFilter),
+    )
+    list_filter_submit = True
+    search_fields = ("user__email", "stripe_subscription_id", "stripe_customer_id")
+    search_help_text = "User's e-mail, Stripe's or our id"
+    ordering = ("-id",)
+    actions_detail = ("change_plan", "start_trial", "cancel", "resume", "end_now")
+    fieldsets = (
+        (None, {"fields": (("user", "plan"), ("shown_status", "is_suspended"), ("grace_until", "trial_end"))}),
+        (
+            "Period",
+            {
+                "fields": (
+                    *(("current_period_start", "current_period_end"), ("cancel_at_period_end", "next_plan")),
+                    ("anchored_at", "canceled_at"),
+                )
+            },
+        ),
+        ("At Stripe", {"fields": (("stripe_customer", "stripe_subscription"), "synced_at")}),
+        ("Record", {"fields": (("created_at", "updated_at"), "row_id"), "classes": ("collapse",)}),
+    )
+
+    @display(description="status", ordering="status")
+    def shown_status(self, subscription: Subscription) -> SafeString:
+        return label(subscription.get_status_display(), STATUS_COLOURS[subscription.status])
+
+    @display(description="customer")
+    def stripe_customer(self, subscription: Subscription) -> SafeString | str:
+        return stripe_link("customers", subscription.stripe_customer_id)
+
+    @display(description="subscription")
+    def stripe_subscription(self, subscription: Subscription) -> SafeString | str:
+        return stripe_link("subscriptions", subscription.stripe_subscription_id)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Subscription | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Subscription | None = None) -> bool:
+        return False
+
+    def has_manage_permission(self, request: HttpRequest, obj: str | None = None) -> bool:
+        """Named by the actions. `obj` is an id: what has ended is left as it was."""
+        allowed = bool(request.user.has_perm("quotas.change_subscription"))
+        return allowed and (obj is None or Subscription.objects.live().filter(pk=obj).exists())
+
+    @action(description="Change plan", icon="swap_horiz", permissions=["manage"], dialog=CHANGE_PLAN)
+    def change_plan(self, request: HttpRequest, form: PlanDialog, object_id: str) -> HttpResponse:
+        done, change = change_of_plan(self.find(request, object_id).user, form)
+        return self.carry_out(request, done, billing.change_plan, **change)
+
+    @action(description="Start trial", icon="hourglass_top", permissions=["manage"], dialog=START_TRIAL)
+    def start_trial(self, request: HttpRequest, form: TrialDialog, object_id: str) -> HttpResponse:
+        user, trial = self.find(request, object_id).user, form.cleaned_data
+        done = f"{user} tries {trial['plan']} for {trial['days']} days."
+        terms = {name: trial[name] for name in ("plan", "days", "reason")}
+        return self.carry_out(request, done, subscriptions.start_trial, user_id=user.pk, **terms)
+
+    @action(description="Cancel", icon="event_busy", permissions=["manage"], dialog=CANCEL)
+    def cancel(self, request: HttpRequest, form: ReasonDialog, object_id: str) -> HttpResponse:
+        return self._carry_out(request, form, object_id, "The subscription ends with its period.", billing.cancel)
+
+    @action(description="Resume", icon="event_available", permissions=["manage"], dialog=RESUME)
+    def resume(self, request: HttpRequest, form: ReasonDialog, object_id: str) -> HttpResponse:
+        return self._carry_out(request, form, object_id, "The subscription goes on.", billing.resume)
+
+    @action(description="End now", icon="block", permissions=["manage"], dialog=END_NOW)
+    def end_now(self, request: HttpRequest, form: ReasonDialog, object_id: str) -> HttpResponse:
+        return self._carry_out(request, form, object_id, "The subscription has ended.", billing.cancel, at_once=True)
+
+    def _carry_out(
+        self, request: HttpRequest, form: ReasonDialog, object_id: str, done: str, service: Any, **arguments: Any
+    ) -> HttpResponse:
+        user_id, reason = self.find(request, object_id).user_id, form.cleaned_data["reason"]
+        return self.carry_out(request, done, service, user_id=user_id, reason=reason, **arguments)

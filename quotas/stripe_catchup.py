@@ -1,0 +1,75 @@
+"""Making good for events that were lost: everything at Stripe, written down as it is."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from accounts.models import User
+from quotas import stripe_api
+from quotas.exceptions import StripeRefused
+from quotas.models import Subscription
+from quotas.stripe_api import StripeSubscription
+from quotas.stripe_sync import CustomerState, apply, database_clock, is_erased, owner_of, read_customer
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """What became of one customer of ours; `reason` says why nothing was written."""
+
+    customer_id: str
+    reason: str
+
+
+def sync_all() -> Iterator[Synced]:
+    """Read all subscriptions of the account, and apply those of customers who are users here.
+
+    Whom the key's account does not know is left as it is: it may be the wrong key. `StripeUnavailable` if Stripe stops
+    answering; what is done by then stays done.
+    """
+    states = _read_all()
+    for state in states:
+        if owner_of(state.customer_id) is not None:
+            yield _synced(state)
+    known = {state.customer_id for state in states}
+    sold = Subscription.objects.live().exclude(stripe_customer_id="").order_by("id")
+    for customer_id in [found for found in sold.values_list("stripe_customer_id", flat=True) if found not in known]:
+        yield sync_customer(customer_id)
+
+
+def sync_customer(customer_id: str) -> Synced:
+    """Read and apply one customer."""
+    try:
+        return _synced(read_customer(customer_id))
+    except StripeRefused as refusal:
+        return Synced(customer_id, str(refusal))
+
+
+def leave(*, customer_id: str) -> None:
+    """End at once all that a customer pays for: the user was erased. What Stripe keeps for the books stays there."""
+    for one in read_customer(customer_id).live:
+        stripe_api.cancel_now(one.id)
+
+
+def customers_of(user: User) -> list[str]:
+    """As whom a user pays: one customer, or more if users were merged."""
+    sold = Subscription.objects.filter(user=user).exclude(stripe_customer_id="")
+    found = {*sold.values_list("stripe_customer_id", flat=True), user.stripe_customer_id or ""}
+    return sorted(found - {""})
+
+
+def _read_all() -> list[CustomerState]:
+    asked_at = database_clock()
+    by_customer: dict[str, list[StripeSubscription]] = defaultdict(list)
+    for one in stripe_api.all_subscriptions():
+        by_customer[one.customer_id].append(one)
+    return [CustomerState(customer_id, asked_at, found) for customer_id, found in by_customer.items()]
+
+
+def _synced(state: CustomerState) -> Synced:
+    reason = apply(state)
+    if state.live and is_erased(state.customer_id):
+        leave(customer_id=state.customer_id)
+        reason = ""
+    return Synced(state.customer_id, reason)

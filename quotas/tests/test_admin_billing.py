@@ -1,0 +1,112 @@
+"""What operators do about subscriptions and the events of Stripe."""
+
+import pytest
+
+from accounts.models import AuditEvent
+from quotas import services
+from quotas.models import Plan, Quota, StripeEvent, Subscription
+from quotas.tests.factories import SubscriptionFactory
+from tests.admin import act, messages, page
+
+REASON = {"reason": "Ticket 7"}
+
+
+@pytest.fixture
+def operator(client, olga):
+    client.force_login(olga)
+    return client
+
+
+@pytest.fixture
+def given(alice, olga):
+    """Alice has got the plan pro from an operator."""
+    services.change_plan(user_id=alice.pk, plan=Plan.objects.get(slug="pro"), by=olga)
+    return Subscription.objects.get(user=alice)
+
+
+def plan(slug):
+    return str(Plan.objects.get(slug=slug).pk)
+
+
+def told(action):
+    event = AuditEvent.objects.filter(action=action).latest("id")
+    return event.actor_email, event.metadata["reason"]
+
+
+def test_a_given_subscription_lives_its_life_in_the_admin(operator, given, alice):
+    answer = act(operator, given, "change_plan", plan=plan("free"), at_once="no", **REASON)
+    assert messages(answer, operator) == ["alice@example.com is on Free when the period ends."]
+    act(operator, given, "resume", **REASON)
+    act(operator, given, "cancel", **REASON)
+    given.refresh_from_db()
+    assert (given.next_plan, given.cancel_at_period_end) == (None, True)
+
+    act(operator, given, "start_trial", plan=plan("team"), days="5", **REASON)
+    given.refresh_from_db()
+    assert (given.plan.slug, given.status, given.cancel_at_period_end) == ("team", "trialing", False)
+    assert Quota.objects.get(user=alice, unit="requests").base_limit == 50_000
+
+    act(operator, given, "end_now", **REASON)
+    given.refresh_from_db()
+    assert given.status == "canceled"
+    assert Subscription.objects.live().get(user=alice).plan.slug == "free"
+    actions = ("change_planned", "resumed", "cancel_planned", "trial_started", "ended")
+    assert {told(f"billing.{action}") for action in actions} == {("olga@example.com", "Ticket 7")}
+
+
+@pytest.mark.parametrize("action", ["change_plan", "start_trial", "cancel", "resume", "end_now"])
+def test_what_has_ended_is_left_alone(operator, action):
+    ended = SubscriptionFactory(status="canceled")
+
+    assert operator.get(page(ended, action)).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("action", "fields", "message"),
+    [
+        ("cancel", {}, "The default plan does not end."),
+        ("resume", {}, "Nothing is planned for the end of the period."),
+        ("change_plan", {"plan": "free", "at_once": "no"}, "The plan is Free already."),
+    ],
+)
+def test_what_makes_no_sense_is_answered_with_a_sentence(operator, alice, action, fields, message):
+    services.provision(user_id=alice.pk)
+    row = Subscription.objects.get(user=alice)
+    fields = {name: plan(value) if name == "plan" else value for name, value in fields.items()}
+
+    assert messages(act(operator, row, action, **fields, **REASON), operator) == [message]
+
+
+def test_what_stripe_sells_is_changed_at_stripe(operator, buyer):
+    bought = buyer.buy("pro")
+    row = buyer.subscription
+    for shown in (row, buyer.user):
+        link = f"https://dashboard.stripe.com/test/customers/{buyer.customer_id}"
+        assert link in operator.get(page(shown)).content.decode()
+
+    act(operator, row, "change_plan", plan=plan("team"), at_once="yes", **REASON)
+    assert bought["items"]["data"][0]["price"]["id"] == "price_team"
+    act(operator, row, "change_plan", plan=plan("pro"), at_once="no", **REASON)
+    assert bought["schedule"]
+    act(operator, row, "resume", **REASON)
+    assert bought["schedule"] is None
+    refused = act(operator, row, "start_trial", plan=plan("pro"), days="5", **REASON)
+    assert messages(refused, operator)[-1] == "This subscription is sold by Stripe, and has to be changed there."
+    act(operator, row, "end_now", **REASON)
+    assert bought["status"] == "canceled"
+    assert buyer.standing() == ("free", "active", "free")
+
+
+def test_a_stored_event_is_replayed(operator, buyer, olga):
+    buyer.buy("pro")
+    event = StripeEvent.objects.filter(status="applied").first()
+    assert buyer.customer_id in operator.get(page(event)).content.decode()
+
+    answer = act(operator, event, "replay")
+
+    assert messages(answer, operator) == [f"{event.type} was replayed."]
+    event.refresh_from_db()
+    assert event.attempts == 2
+    assert AuditEvent.objects.get(action="billing.event_replayed").actor_id == olga.pk
+    buyer.double.is_down = True
+    assert messages(act(operator, event, "replay"), operator) == ["Stripe does not answer. Try again."]
