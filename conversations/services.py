@@ -16,6 +16,7 @@ from conversations.exceptions import ConversationNotFound
 from conversations.models import Conversation, Message
 from inference import services as inference
 from inference.services import Call
+from quotas import services as quotas
 from quotas.idempotency import Claim
 from quotas.meters import Resource
 
@@ -62,7 +63,7 @@ def open_chat(
     payload, named = _take_conversation_id(payload)
     if not (named or conversation_id):
         return Turn(inference.open_call(caller=caller, kind=Resource.LLM, payload=payload, claim=claim))
-    with transaction.atomic():
+    with quotas.holding():
         conversation = _own_conversation(named or conversation_id, caller)
         call = inference.open_call(caller=caller, kind=Resource.LLM, payload=payload, claim=claim)
         last = payload["messages"][-1]

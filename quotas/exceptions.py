@@ -1,17 +1,23 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
+from uuid import UUID
 
 from accounts.exceptions import Conflict, DomainError, NotFound
 from quotas.meters import Meter
 
 
 class QuotaExceeded(DomainError):
-    """The amount does not fit. `resets_at` is when asking again makes sense; None if it never will by itself."""
+    """The amount does not fit. `resets_at` is when asking again makes sense; None if it never will by itself.
+
+    `quota_ids` are those of the quotas that refused.
+    """
 
     code = "insufficient_quota"
     message = "The quota does not cover this call."
     holder, what = "You have", "quota"
+    quota_ids: Sequence[UUID] = ()
 
     def __init__(
         self, *, meter: Meter | None = None, limit: int = 0, remaining: int = 0, resets_at: datetime | None = None

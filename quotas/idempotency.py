@@ -14,13 +14,14 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import connection
 from django.utils import timezone
 
 from accounts.ids import uuid7
 from accounts.merging import current_id
 from quotas.exceptions import AnswerNotKept, IdempotencyKeyInUse, IdempotencyMismatch
 from quotas.models import IdempotencyRecord
+from quotas.services.holds import holding
 
 Status = IdempotencyRecord.Status
 
@@ -84,7 +85,7 @@ def claimed(*, user_id: UUID, attempt: Attempt | None) -> Iterator[Claim | None]
     if attempt is None:
         yield None
         return
-    with transaction.atomic():
+    with holding():
         yield claim(user_id=user_id, attempt=attempt)
 
 

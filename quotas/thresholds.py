@@ -7,15 +7,10 @@ reached without being met: what is left of it is too little for a call. Then the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing
 from uuid import UUID
 
-import structlog
-from django.db import DEFAULT_DB_ALIAS, OperationalError, connection, connections
-from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db import connection
 from django.utils import timezone
-
-log = structlog.get_logger(__name__)
 
 # A refused call over the soft threshold: whoever then calls again and again only reads here.
 UNTOLD = """
@@ -38,31 +33,11 @@ SELECT quotas_reached(q, 'quota.limit_reached', 100, %(now)s) FROM reached
 
 
 def note_refusal(*, quota_ids: Sequence[UUID]) -> None:
-    """Write that the limits of these quotas, which have just refused a call, are reached, where that is not known yet.
-
-    The refusal undoes the transaction that it happens in, so inside of one the event is written past it, on another
-    connection. Where that fails, the next refused call tries again.
-    """
-    untold = _untold(quota_ids) if quota_ids else []
-    if not untold:
+    """Write that these quotas, which have just refused a call, have reached their limits, where that is not known yet."""
+    if not quota_ids:
         return
-    try:
-        own = connections[DEFAULT_DB_ALIAS]
-        if own.in_atomic_block:
-            with closing(own.copy()) as beside:
-                _tell(beside, untold)
-        else:
-            _tell(own, untold)
-    except OperationalError as error:
-        log.warning("event_not_written", reason=type(error).__name__)
-
-
-def _untold(quota_ids: Sequence[UUID]) -> list[UUID]:
     with connection.cursor() as cursor:
         cursor.execute(UNTOLD, {"ids": list(quota_ids)})
-        return [quota_id for (quota_id,) in cursor.fetchall()]
-
-
-def _tell(through: BaseDatabaseWrapper, quota_ids: list[UUID]) -> None:
-    with through.cursor() as cursor:
-        cursor.execute(TELL, {"ids": quota_ids, "now": timezone.now()})
+        untold = [quota_id for (quota_id,) in cursor.fetchall()]
+        if untold:
+            cursor.execute(TELL, {"ids": untold, "now": timezone.now()})

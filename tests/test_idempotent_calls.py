@@ -163,13 +163,13 @@ def test_a_call_that_failed_and_cost_nothing_is_really_tried_again(call, account
 
 
 def test_what_was_refused_frees_the_key(call, account):
-    Quota.objects.filter(pk=account.requests.pk).update(limit=0)
+    Quota.objects.filter(pk=account.requests.pk).update(base_limit=0, limit=0)
 
     assert call(*chat("instant")).status_code == 429
     assert call(*chat("nothing-like-it")).status_code == 404
     assert call(*chat("instant", stream="yes")).status_code == 400
     assert call(*chat("refuse-400")).status_code == 429
-    Quota.objects.filter(pk=account.requests.pk).update(limit=5)
+    Quota.objects.filter(pk=account.requests.pk).update(base_limit=5, limit=5)
     assert call(*chat("refuse-400")).status_code == 400
     assert [call(*chat("instant")).status_code for _ in range(2)] == [200, 200]
     assert code(call(*chat("instant"), key="x" * 256)) == (400, "invalid_value")

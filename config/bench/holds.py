@@ -34,8 +34,11 @@ WITH raised AS (
     WHERE id = %(quota_id)s AND current_usage + held + %(asked)s <= "limit"
     RETURNING id, user_id
 )
-INSERT INTO quotas_reservation (id, user_id, status, amounts, holds, by_client, created_at, expires_at)
-SELECT %(id)s, user_id, 'held', '{}', jsonb_build_object(id, %(asked)s::bigint), false, %(now)s, %(now)s FROM raised
+INSERT INTO quotas_reservation (
+    id, user_id, status, amounts, holds, idempotency_key, by_client, created_at, expires_at
+)
+SELECT %(id)s, user_id, 'held', '{}', jsonb_build_object(id, %(asked)s::bigint), '', false, %(now)s, %(now)s
+FROM raised
 """
 LEAST_SETTLING = """
 WITH lowered AS (

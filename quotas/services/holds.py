@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import timezone
 
 from accounts.exceptions import InvalidInput, NotAuthenticated
@@ -107,9 +109,20 @@ def release(*, reservation_id: UUID) -> None:
         raise ReservationNotHeld
 
 
+@contextmanager
+def holding() -> Iterator[None]:
+    """A transaction for a hold and what belongs to it. A refusal, which undoes all of it, is noted after that."""
+    try:
+        with transaction.atomic():
+            yield
+    except QuotaExceeded as refusal:
+        _note(refusal)
+        raise
+
+
 def consume(*, user_id: UUID, amounts: Amounts, api_key_id: UUID | None = None, idempotency_key: str = "") -> None:
     """Reserve and settle in one transaction: for work that is already done or costs nothing to refuse."""
-    with transaction.atomic():
+    with holding():
         hold = reserve(
             user_id=user_id, amounts=amounts, seconds=60, api_key_id=api_key_id, idempotency_key=idempotency_key
         )
@@ -173,9 +186,17 @@ def _reserve(wanted: _Wanted) -> Hold:
         reset_due(quota_ids=[row.id for row in rows])
         hold, rows = _try_reserve(wanted)
     if hold is None:
-        thresholds.note_refusal(quota_ids=[row.id for row in rows if row.is_current and not row.fits])
-        raise _refusal(rows, wanted.amounts)
+        refusal = _refusal(rows, wanted.amounts)
+        refusal.quota_ids = [row.id for row in rows if row.is_current and not row.fits]
+        _note(refusal)
+        raise refusal
     return hold
+
+
+def _note(refusal: QuotaExceeded) -> None:
+    """Not within a transaction, which the refusal undoes: `holding` does it then."""
+    if not connection.in_atomic_block:
+        thresholds.note_refusal(quota_ids=refusal.quota_ids)
 
 
 def _provision_current(user_id: UUID) -> None:

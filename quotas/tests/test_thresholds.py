@@ -14,6 +14,7 @@ from accounts.tests.credentials import api_key
 from accounts.tests.factories import UserFactory
 from quotas import services
 from quotas.exceptions import QuotaExceeded
+from quotas.idempotency import Attempt, claimed
 from quotas.meters import Meter
 from quotas.models import Event, Quota
 from quotas.tests.factories import PlanFactory, QuotaFactory, SubscriptionFactory
@@ -220,11 +221,12 @@ def plainly(user):
 
 
 def with_an_idempotency_key(user):
-    services.reserve(user_id=user.pk, amounts={REQUESTS: 20}, seconds=60, idempotency_key="key")
+    with claimed(user_id=user.pk, attempt=Attempt("key", "POST /", "a" * 64)):
+        plainly(user)
 
 
 def with_other_rows(user):
-    with transaction.atomic():
+    with services.holding():
         UserFactory()
         plainly(user)
 
