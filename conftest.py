@@ -19,6 +19,7 @@ from config.embedded.paths import celery_url
 from inference.routes import forget_routes
 from quotas.exposures import forget_noted
 from quotas.flag_store import forget_flags
+from quotas.rates import forget_rates
 
 NO_CHROMIUM = "chromium is not installed (Debian: apt-get install chromium)"
 
@@ -115,6 +116,7 @@ def _clean_start(settings: Any) -> None:
     forget_routes()
     forget_flags()
     forget_noted()
+    forget_rates()
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ def of_person(name: str) -> str:
     return f"auth:person:{name}"
 
 
-def _of_generation(user_id: UUID) -> str:
+def of_generation(user_id: UUID) -> str:
     return f"auth:generation:{user_id}"
 
 
@@ -89,14 +89,14 @@ def read(*names: str) -> list[dict[str, Any] | None]:
 
 def read_session(session_id: UUID, user_id: UUID) -> dict[str, Any] | None:
     """The snapshot of a session, if nothing about its user has changed since it was stored."""
-    value, generation = _values(of_session(session_id), _of_generation(user_id))
+    value, generation = _values(of_session(session_id), of_generation(user_id))
     found = _believed(value)
     return found if found and found["generation"] == (generation or b"").decode() else None
 
 
 def generation_of(user_id: UUID) -> str:
     """To be read before the rows that a snapshot is made of."""
-    return (_values(_of_generation(user_id))[0] or b"").decode()
+    return (_values(of_generation(user_id))[0] or b"").decode()
 
 
 def store(name: str, found: dict[str, Any], *, generation: str) -> None:
@@ -107,7 +107,7 @@ def store(name: str, found: dict[str, Any], *, generation: str) -> None:
     kept = orjson.dumps(found | {"generation": generation, "run_id": client.run_id})
     with contextlib.suppress(redis.RedisError):
         client.eval(
-            *(STORE_IF_UNCHANGED, 2, name, _of_generation(found["user_id"])),
+            *(STORE_IF_UNCHANGED, 2, name, of_generation(found["user_id"])),
             *(generation, kept, settings.AUTH_SNAPSHOT_SECONDS),
         )
 
@@ -141,7 +141,7 @@ def names_of(user_id: UUID) -> list[str]:
 
 def _forget(user_id: UUID, names: list[str]) -> bool:
     pipe = redis_client().pipeline()
-    pipe.set(_of_generation(user_id), secrets.token_hex(8), ex=GENERATION_SECONDS)
+    pipe.set(of_generation(user_id), secrets.token_hex(8), ex=GENERATION_SECONDS)
     pipe.delete(*names)
     try:
         pipe.execute()

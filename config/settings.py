@@ -343,6 +343,8 @@ AUTH_SNAPSHOT_SECONDS = 60
 RATELIMIT_REGISTRATION = env_rate("RATELIMIT_REGISTRATION", "20/m")
 RATELIMIT_TOKEN = env_rate("RATELIMIT_TOKEN", "30/m")
 RATELIMIT_RESET = env_rate("RATELIMIT_RESET", "10/m")
+# What one address may ask without credentials, over all views together.
+RATELIMIT_ANONYMOUS = env_rate("RATELIMIT_ANONYMOUS", "300/m")
 RATELIMIT_IP_META_KEY = "REMOTE_ADDR"
 RATELIMIT_USE_CACHE = "ratelimit"
 # What cannot be counted is let in: without Redis nobody could sign in any more.
@@ -404,6 +406,7 @@ FILE_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.authentication.CallerAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["accounts.permissions.ScopePermission"],
+    "DEFAULT_THROTTLE_CLASSES": ["quotas.throttling.RateThrottle"],
     "DEFAULT_RENDERER_CLASSES": ["drf_orjson_renderer.renderers.ORJSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["config.parsers.StrictJSONParser"],
     "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],

@@ -13,7 +13,6 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 
-from accounts.authentication import require_caller
 from accounts.ids import UUID_PATTERN
 from accounts.scopes import Scope
 from accounts.views import caller_of
@@ -24,6 +23,7 @@ from conversations.services import Turn
 from inference.exchange import begin
 from inference.payloads import parse_object
 from inference.views import json_response, openai_view
+from quotas.throttling import admitted_caller
 
 
 @openai_view("POST", Scope.INFERENCE)
@@ -40,7 +40,7 @@ async def chat_completions(request: HttpRequest) -> HttpResponseBase:
 
 
 def _open_chat(request: HttpRequest) -> Turn:
-    caller = require_caller(request)
+    caller = admitted_caller(request)
     payload = parse_object(request.body)
     return services.open_chat(caller=caller, payload=payload, conversation_id=request.headers.get("X-Conversation-ID"))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -20,9 +21,11 @@ from inference import rows
 from inference.models import Request
 from inference.payloads import bounded_copy, estimate_input_tokens
 from inference.routes import Route, routes_for
+from quotas import rates
 from quotas import services as quotas
 from quotas.exceptions import ReservationNotHeld
 from quotas.meters import Meter, Resource, Unit
+from quotas.windows import RouteClass
 
 log = structlog.get_logger(__name__)
 
@@ -165,6 +168,14 @@ def settle(call: Call) -> None:
         quotas.settle(reservation_id=call.reservation_id, used=used, also=ending)
     except ReservationNotHeld:
         log.warning("call_settled_before", request=str(call.request_id))
+        return
+    tokens = outcome.input_tokens + outcome.output_tokens
+    # What is settled stays settled, also if the tokens cannot be counted.
+    transaction.on_commit(partial(_count_tokens, call.caller, tokens), robust=True)
+
+
+def _count_tokens(caller: Caller, tokens: int) -> None:
+    rates.count_tokens(rates.subjects_of(caller, RouteClass.INFERENCE), tokens)
 
 
 def sweep_abandoned(*, now: datetime | None = None, batch: int = 500, all_running: bool = False) -> int:

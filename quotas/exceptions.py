@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from accounts.exceptions import Conflict, DomainError, NotFound
+from accounts.exceptions import Conflict, DomainError, NotFound, TooManyRequests
 from quotas.meters import Meter
 
 
@@ -48,3 +48,12 @@ class ReservationNotHeld(Conflict):
 class IdempotencyMismatch(DomainError):
     code = "idempotency_key_reused"
     message = "This idempotency key was used for other amounts."
+
+
+class RateLimitExceeded(TooManyRequests):
+    """Too many requests or tokens in a window, such as `a minute`; the call is let in after `retry_after` seconds."""
+
+    def __init__(self, *, who: str, limit: int, unit: str, window: str, retry_after: int) -> None:
+        seconds = "1 second" if retry_after == 1 else f"{retry_after} seconds"
+        count = f"{limit} {unit.removesuffix('s') if limit == 1 else unit}"
+        super().__init__(f"{who} may use {count} {window}. Try again in {seconds}.", retry_after=retry_after)

@@ -6,13 +6,13 @@ from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.urls import resolve
 
-from accounts.authentication import require_caller
 from accounts.models import ApiKey
 from conversations import services
 from conversations.models import Conversation
 from inference.models import Model, Provider, Request
 from inference.services import Status, Usage
 from quotas.tests.factories import QuotaFactory
+from quotas.throttling import admitted_caller
 
 PAYLOAD = {"model": "some-model", "messages": [{"role": "user", "content": "Hello"}]}
 
@@ -28,7 +28,7 @@ def call(key, **options):
     request = RequestFactory().post("/v1/chat/completions", headers={"Authorization": f"Bearer {key}"})
     request.resolver_match = resolve("/v1/chat/completions")
     with CaptureQueriesContext(connection) as authenticating:
-        caller = require_caller(request)
+        caller = admitted_caller(request)
     with CaptureQueriesContext(connection) as metering:
         turn = services.open_chat(caller=caller, payload=PAYLOAD, **options)
         outcome = turn.call.outcome

@@ -7,12 +7,28 @@ from typing import Any
 TITLES = {"direct": "direct to the stub", "bare_sql": "the road's SQL alone", "mainstay": "through Mainstay"}
 
 
+DECISIONS = {
+    "empty": "EVALSHA, empty script",
+    "script": "EVALSHA, our script",
+    "decision": "one decision",
+}
+
+
+def ratelimit(result: dict[str, Any]) -> str:
+    """The table of `bench ratelimit`."""
+    lines = [_where(result), "", f"{'':28}{'a second':>12}{'p50 µs':>10}{'p99 µs':>10}"]
+    for name, title in DECISIONS.items():
+        of = result[name]
+        lines.append(f"{title:28}{of['rps']:>12,.0f}{of['p50_ms'] * 1000:>10,.0f}{of['p99_ms'] * 1000:>10,.0f}")
+    ratios = {name: result[f"ratio_to_{name}"] for name in ("empty", "script")}
+    lines += ["", *(f"{'decision : ' + DECISIONS[name]:40}{ratio:>8.2f}" for name, ratio in ratios.items())]
+    return "\n".join([*lines, f"{'windows decided at once':40}{result['windows']:>8}"])
+
+
 def metered(result: dict[str, Any]) -> str:
     """The table of `bench metered`."""
-    machine = result["machine"]
     lines = [
-        f"{machine['cores']} cores ({machine['processor']}), {result['server']}, "
-        + ", ".join(f"{name} {version}" for name, version in result["versions"].items() if version),
+        _where(result),
         "",
         f"{'':24}{'requests/s':>16}{'p50 ms':>18}{'p99 ms':>18}{'added p50 ms':>18}",
         f"{'concurrency':24}" + f"{1:>8}{32:>8}" + f"{1:>10}{32:>8}" * 3,
@@ -23,6 +39,12 @@ def metered(result: dict[str, Any]) -> str:
     streams = result["streams"]
     lines += [_line(TITLES[road], streams[road], streams["direct"]) for road in ("direct", "mainstay")]
     return "\n".join([*lines, "", *_counts(result)])
+
+
+def _where(result: dict[str, Any]) -> str:
+    machine = result["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items() if version)
+    return f"{machine['cores']} cores ({machine['processor']}), {result['server']}, {versions}"
 
 
 def _line(title: str, figures: dict[str, Any], direct: dict[str, Any]) -> str:

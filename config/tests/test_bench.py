@@ -16,7 +16,8 @@ from django.apps import apps
 from django.core.management import CommandError, call_command
 from django.db import connection
 
-from config.bench import installation, load, metered, replay, report, rows, statements
+from accounts.caller import Caller
+from config.bench import installation, load, metered, ratelimit, replay, report, rows, statements
 from config.bench.figures import Figures, Sample, crew
 from config.bench.servers import Servers, counted_database, free_port
 from config.bench.wire import Session, Wire
@@ -30,6 +31,7 @@ from quotas.models import Quota
 seed_plans = import_module("quotas.migrations.0002_seed_plans").seed
 
 KEYS = ("msk_one", "msk_two")
+FIGURES_OF_REDIS = {"rps": 20_000.0, "p50_ms": 0.05, "p99_ms": 0.099}
 
 
 # Figures -----------------------------------------------------------------------------------------------------------
@@ -211,6 +213,55 @@ def test_nobody_reaches_the_limits_of_a_measurement():
     assert rows.read_books().unsettled == 1
 
 
+# Decisions about rate limits ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+def test_decisions_are_measured_beside_bare_round_trips():
+    (customer,) = rows.make_customers(1)
+    caller = Caller(user_id=customer.user_id, api_key_id=customer.api_key_id)
+    result = ratelimit.measure(caller, rounds=2, calls=20)
+    for name in ("empty", "script", "decision"):
+        assert result[name]["p50_ms"] > 0
+    assert result["windows"] == 4
+    assert result["ratio_to_empty"] > 0 < result["ratio_to_script"]
+
+
+@pytest.mark.django_db
+def test_a_measurement_that_reaches_the_limits_is_none(monkeypatch):
+    monkeypatch.setattr(rows, "MOST_RATE", 3)
+    (customer,) = rows.make_customers(1)
+    with pytest.raises(StartProblemError, match="limits"):
+        ratelimit.measure(Caller(user_id=customer.user_id), rounds=1, calls=9)
+
+
+DECISIONS = {
+    "empty": FIGURES_OF_REDIS,
+    "script": FIGURES_OF_REDIS | {"p50_ms": 0.06},
+    "decision": FIGURES_OF_REDIS | {"p50_ms": 0.075},
+    "ratio_to_empty": 1.5,
+    "ratio_to_script": 1.25,
+    "windows": 4,
+    "server": "redis",
+    "machine": {"cores": 2, "processor": "Abacus"},
+    "versions": {"python": "3.11.7", "redis": "7.4.1"},
+}
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_the_result_of_decisions_goes_to_standard_output(monkeypatch, capsys, as_json):
+    monkeypatch.setenv(installation.INSIDE, "1")
+    monkeypatch.setattr(ratelimit, "run", lambda *, quick, say: DECISIONS | {"quick": quick})
+    call_command("bench", "ratelimit", "--quick", *(["--json"] if as_json else []))
+    out = capsys.readouterr().out
+    if as_json:
+        assert json.loads(out) == DECISIONS | {"quick": True}
+    else:
+        (line,) = (line for line in out.splitlines() if line.startswith("one decision"))
+        assert line.split()[2:] == ["20,000", "75", "99"]
+        assert "1.50" in out
+
+
 # An installation of its own ----------------------------------------------------------------------------------------
 
 
@@ -359,9 +410,9 @@ def test_it_must_be_said_what_to_measure():
         call_command("bench")
 
 
-def bench(data_dir, *options):
+def bench(data_dir, *options, what="metered"):
     outside = {name: value for name, value in os.environ.items() if not name.startswith(("POSTGRES_", "REDIS_"))}
-    command = [sys.executable, str(REPOSITORY / "manage.py"), "bench", "metered", *options]
+    command = [sys.executable, str(REPOSITORY / "manage.py"), "bench", what, *options]
     outside["MAINSTAY_DATA_DIR"] = str(data_dir)
     return subprocess.Popen(command, env=outside, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -401,3 +452,12 @@ def test_a_measurement_is_stopped_by_ctrl_c(tmp_path, number):
     assert list(tmp_path.iterdir()) == []
     run.stdout.close()
     run.stderr.close()
+
+
+@pytest.mark.drill
+def test_a_whole_measurement_of_decisions(tmp_path):
+    run = bench(tmp_path, "--quick", "--json", what="ratelimit")
+    out, err = run.communicate(timeout=60)
+    assert run.returncode == 0, err
+    assert json.loads(out)["windows"] == 4
+    assert list(tmp_path.iterdir()) == []

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.db.models import Count, Q, QuerySet
+from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
 from unfold.admin import TabularInline
@@ -15,9 +16,9 @@ from unfold.forms import BaseDialogForm
 
 from accounts.admin.base import AuditedAdmin, OperatorAdmin
 from accounts.admin.display import EMPTY, label, link_to_list
-from quotas import services
+from quotas import rates, services
 from quotas.admin.display import amount
-from quotas.admin.forms import PlanDialog
+from quotas.admin.forms import PlanDialog, PlanForm
 from quotas.models import Plan, PlanLimit, Subscription
 
 STATUS_COLOURS: dict[str, str] = {
@@ -43,6 +44,7 @@ class PlanLimitInline(TabularInline):
 
 @admin.register(Plan)
 class PlanAdmin(AuditedAdmin):
+    form = PlanForm
     list_display = ("title", "limits", "subscribers", "is_default", "is_active")
     list_filter = (("is_active", BooleanRadioFilter),)
     search_fields = ("name", "slug", "description", "stripe_price_id")
@@ -60,7 +62,8 @@ class PlanAdmin(AuditedAdmin):
                 "description": "Changed limits are for users who get the plan from now on, or get it anew.",
             },
         ),
-        ("Billing and features", {"fields": ("stripe_price_id", "rate_limits", "features"), "classes": ("collapse",)}),
+        ("Rate limits", {"fields": ("rate_limits",), "description": "Changes count at once, for all subscribers."}),
+        ("Billing and features", {"fields": ("stripe_price_id", "features"), "classes": ("collapse",)}),
         ("Record", {"fields": (("created_at", "updated_at"), "row_id"), "classes": ("collapse",)}),
     )
 
@@ -84,6 +87,10 @@ class PlanAdmin(AuditedAdmin):
     def subscribers(self, plan: Plan) -> str:
         live = getattr(plan, "live", 0)
         return link_to_list(f"{live:,}", "quotas_subscription", plan__id__exact=plan.pk) if live else "0"
+
+    def save_model(self, request: HttpRequest, obj: Plan, form: ModelForm[Plan], change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        rates.publish(plan=obj)
 
     def has_delete_permission(self, request: HttpRequest, obj: Plan | None = None) -> bool:
         """Only a plan that nobody is or was on; others are taken off the offer by making them inactive."""

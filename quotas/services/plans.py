@@ -11,6 +11,8 @@ from accounts import audit
 from accounts.caller import Caller
 from accounts.merging import hold_user
 from accounts.models import User
+from accounts.snapshots import drop_snapshots
+from quotas import rates
 from quotas.meters import period_end
 from quotas.models import Plan, PlanLimit, Quota, Subscription
 
@@ -59,6 +61,7 @@ def change_plan(*, user_id: UUID, plan: Plan, by: Caller | User) -> None:
         subscription.plan = plan
         subscription.save()
         move_quotas(user_id=user_id, plan=plan)
+        drop_snapshots(user_id)
         audit.record("plan.changed", by=by, target=subscription, former=str(former), plan=plan.slug)
 
 
@@ -86,6 +89,7 @@ def set_default_plan(*, plan: Plan, by: Caller | User) -> None:
         former = [row.slug for row in Plan.objects.select_for_update().order_by("id") if row.is_default]
         Plan.objects.filter(is_default=True).exclude(pk=plan.pk).update(is_default=False, updated_at=timezone.now())
         Plan.objects.filter(pk=plan.pk).update(is_default=True, updated_at=timezone.now())
+        rates.publish(plan=Plan.objects.get(pk=plan.pk))
         audit.record("plan.made_default", by=by, target=plan, former=former)
 
 

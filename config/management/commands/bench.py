@@ -2,12 +2,13 @@
 
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 from django.core.management.base import BaseCommand, CommandParser
 
-from config.bench import installation, metered, report
+from config.bench import installation, metered, ratelimit, report
 from config.embedded.preparation import explain_os_error
 from config.embedded.process import StartProblemError
 from config.embedded.supervisor import StopRequestedError
@@ -25,7 +26,8 @@ class Command(BaseCommand):
         one = benches.add_parser("metered", help="calls through the metered road, beside the stub and the SQL alone")
         one.add_argument("--workers", type=int, default=2, help="web processes (default: 2)")
         one.add_argument("--web", help="another web server's module and arguments, with {port} and {workers}")
-        for bench in (one,):
+        rates = benches.add_parser("ratelimit", help="decisions about rate limits, beside bare round trips to Redis")
+        for bench in (one, rates):
             bench.add_argument("--json", action="store_true", help="the result as one JSON object")
             bench.add_argument("--quick", action="store_true", help="shorter, and so less exact")
 
@@ -35,15 +37,21 @@ class Command(BaseCommand):
             installation.enter()
         self.started_at = time.monotonic()
         try:
-            chosen = metered.Options(quick=options["quick"], workers=options["workers"], web=options["web"])
-            result = metered.run(chosen, self.say)
+            result, table = self.measure(options)
         except StopRequestedError:
             sys.exit("Stopped.")
         except StartProblemError as problem:
             sys.exit(str(problem))
         except OSError as error:
             sys.exit(explain_os_error(error))
-        self.stdout.write(orjson.dumps(result).decode() if options["json"] else report.metered(result))
+        self.stdout.write(orjson.dumps(result).decode() if options["json"] else table(result))
+
+    def measure(self, options: dict[str, Any]) -> tuple[dict[str, Any], Callable[[dict[str, Any]], str]]:
+        """The result of what was asked for, and how it becomes a table."""
+        if options["bench"] == "ratelimit":
+            return ratelimit.run(quick=options["quick"], say=self.say), report.ratelimit
+        chosen = metered.Options(quick=options["quick"], workers=options["workers"], web=options["web"])
+        return metered.run(chosen, self.say), report.metered
 
     def say(self, text: str) -> None:
         """One line of progress, with the seconds since the start."""
