@@ -345,6 +345,8 @@ RATELIMIT_TOKEN = env_rate("RATELIMIT_TOKEN", "30/m")
 RATELIMIT_RESET = env_rate("RATELIMIT_RESET", "10/m")
 # What one address may ask without credentials, over all views together.
 RATELIMIT_ANONYMOUS = env_rate("RATELIMIT_ANONYMOUS", "300/m")
+# What one address may tell us by webhooks: few machines send those of all customers.
+RATELIMIT_WEBHOOK = env_rate("RATELIMIT_WEBHOOK", "6000/m")
 RATELIMIT_IP_META_KEY = "REMOTE_ADDR"
 RATELIMIT_USE_CACHE = "ratelimit"
 # What cannot be counted is let in: without Redis nobody could sign in any more.

@@ -21,7 +21,7 @@ from inference import rows
 from inference.models import Request
 from inference.payloads import bounded_copy, estimate_input_tokens
 from inference.routes import Route, routes_for
-from quotas import rates
+from quotas import rates, used_tokens
 from quotas import services as quotas
 from quotas.exceptions import ReservationNotHeld
 from quotas.meters import Meter, Resource, Unit
@@ -169,13 +169,10 @@ def settle(call: Call) -> None:
     except ReservationNotHeld:
         log.warning("call_settled_before", request=str(call.request_id))
         return
+    subjects = rates.subjects_of(call.caller, RouteClass.INFERENCE)
     tokens = outcome.input_tokens + outcome.output_tokens
     # What is settled stays settled, also if the tokens cannot be counted.
-    transaction.on_commit(partial(_count_tokens, call.caller, tokens), robust=True)
-
-
-def _count_tokens(caller: Caller, tokens: int) -> None:
-    rates.count_tokens(rates.subjects_of(caller, RouteClass.INFERENCE), tokens)
+    transaction.on_commit(partial(used_tokens.note, subjects, tokens), robust=True)
 
 
 def sweep_abandoned(*, now: datetime | None = None, batch: int = 500, all_running: bool = False) -> int:

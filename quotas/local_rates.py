@@ -39,18 +39,15 @@ class LocalRates:
     def is_redis_away(self) -> bool:
         return time.monotonic() < self._away_until
 
-    def redis_is_away(self, error: Exception) -> None:
-        """Do without Redis for a moment, and say so once a minute."""
-        now = time.monotonic()
-        self._away_until = now + SECONDS_BETWEEN_TRIES
-        if now - self._warned_at >= SECONDS_BETWEEN_WARNINGS:
-            self._warned_at = now
-            log.warning("rate_limits_local", error=type(error).__name__, decided_locally=self.decisions)
+    def redis_is_away(self) -> None:
+        """Do without Redis for a moment."""
+        self._away_until = time.monotonic() + SECONDS_BETWEEN_TRIES
 
     def run(self, subjects: Subjects, now: int, requests: int, tokens: int) -> list[int]:
-        """What the script would answer."""
+        """What the script would answer; a warning once a minute."""
         with self._lock:
             self.decisions += requests
+            self._warn()
             answer, new = [1], {}
             for name, rates in subjects:
                 windows: Windows = {}
@@ -65,6 +62,11 @@ class LocalRates:
             if answer[0]:
                 self._keep(new)
             return answer
+
+    def _warn(self) -> None:
+        if time.monotonic() - self._warned_at >= SECONDS_BETWEEN_WARNINGS:
+            self._warned_at = time.monotonic()
+            log.warning("rate_limits_local", decided_locally=self.decisions)
 
     def _keep(self, new: dict[str, Windows]) -> None:
         for name, windows in new.items():
@@ -91,9 +93,9 @@ def is_redis_away() -> bool:
     return _here.is_redis_away()
 
 
-def redis_is_away(error: Exception) -> None:
-    """Count here for a moment; a warning once a minute."""
-    _here.redis_is_away(error)
+def redis_is_away() -> None:
+    """Count here for a moment."""
+    _here.redis_is_away()
 
 
 def run(subjects: Subjects, now: int, requests: int, tokens: int) -> list[int]:

@@ -1,12 +1,14 @@
--- One decision over every window of every subject of a call; or the tokens that a call has used in the end.
+-- One decision over every window of every subject of a call; or the tokens that subjects have used in the end.
 --
--- KEYS     the counters of each subject; then what may have changed since the limits were read
--- ARGV[1]  now (ms), requests to let in (0 or 1), tokens to add, how many subjects; then for each subject how many windows
---          it has, and of each its size (ms; negative: of tokens) and its limit. What is kept of a window are that size,
---          its number since 1970, and the counts of the window before and of this one. All of these are packed doubles.
--- ARGV[2…] what the rest of KEYS says, unless it says nothing, if the limits are still what they were
--- Answers nothing if they are not. Else 1 or 0 (let in or not), and for each window the time gone since it began (ms)
--- and both counts, all before this call. What is refused, counts nowhere.
+-- KEYS     the counters of each subject; then what may have changed since the limits were read; then what is only asked for
+-- ARGV[1]  now (ms), requests to let in (0 or 1), how many subjects, how many things that may have changed; then for each
+--          subject the tokens to add; then for each subject how many windows it has, and of each its size (ms; negative: of
+--          tokens) and its limit. What is kept of a window are that size, its number since 1970, and the counts of the
+--          window before and of this one. All of these are packed doubles.
+-- ARGV[2…] what the second part of KEYS says, unless it says nothing, if the limits are still what they were
+-- Answers the decision, and then what the last part of KEYS says. The decision is nothing if the limits are not what they
+-- were. Else it is 1 or 0 (let in or not), and for each window the time gone since it began (ms) and both counts, all
+-- before this call. What is refused, counts nowhere.
 
 local function format(count)
     return '<' .. string.rep('d', count)
@@ -17,14 +19,14 @@ local function numbers(text)
 end
 
 local given, found = numbers(ARGV[1]), redis.call('MGET', unpack(KEYS))
-local now, requests, tokens, subjects = given[1], given[2], given[3], given[4]
-for at = subjects + 1, #KEYS do
-    if found[at] and found[at] ~= ARGV[1 + at - subjects] then
-        return false
+local now, requests, subjects, versions = given[1], given[2], given[3], given[4]
+for at = 1, versions do
+    if found[subjects + at] and found[subjects + at] ~= ARGV[1 + at] then
+        return {false, unpack(found, subjects + versions + 1, #KEYS)}
     end
 end
 
-local answer, new, longest, n, at = {1}, {}, {}, 1, 5
+local answer, new, longest, n, at = {1}, {}, {}, 1, 5 + subjects
 for subject = 1, subjects do
     local kept = found[subject] and numbers(found[subject]) or {}
     local windows, most, last = {}, 0, 4 * given[at]
@@ -32,7 +34,7 @@ for subject = 1, subjects do
         local code, limit = given[at + 1], given[at + 2]
         local size, added = code, requests
         if code < 0 then
-            size, added = -code, tokens
+            size, added = -code, given[4 + subject]
         end
         local index, before, current = math.floor(now / size), 0, 0
         if kept[m + 1] == code then
@@ -60,4 +62,4 @@ if answer[1] == 1 then
         redis.call('SET', KEYS[subject], struct.pack(format(#windows), unpack(windows)), 'PX', 2 * longest[subject])
     end
 end
-return answer
+return {answer, unpack(found, subjects + versions + 1, #KEYS)}

@@ -16,7 +16,6 @@ the limit, and no other stretch of that length more than twice as many.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from django.core.exceptions import ValidationError
@@ -86,8 +85,7 @@ def _rates(units: Mapping[str, Mapping[str, int]]) -> tuple[Rate, ...]:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(NamedTuple):
     """How one window stands; `gone`, the time since it began, in milliseconds, and the counts of two windows."""
 
     rate: Rate
@@ -112,6 +110,11 @@ class Window:
     def reset(self) -> int:
         """Milliseconds until nothing of it is used, if nobody comes meanwhile."""
         return self._until_fewer_than(1)
+
+    def is_tighter_than(self, other: Window) -> bool:
+        """Whether it has less room, or as much and takes longer to be free."""
+        left, others = self.remaining, other.remaining
+        return left < others or (left == others and self.reset > other.reset)
 
     def _until_fewer_than(self, count: int) -> int:
         if self.used < count:

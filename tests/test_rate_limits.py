@@ -3,8 +3,13 @@
 import openai
 import pytest
 import time_machine
+from django.test import RequestFactory
+from rest_framework.response import Response
+from rest_framework.views import APIView
 
+from accounts.snapshots import redis_client
 from accounts.tests.credentials import api_key
+from config.embedded.process import wait_until
 from inference.models import Request
 from quotas.exceptions import RateLimitExceeded
 from quotas.rates import Decision
@@ -84,6 +89,27 @@ def test_without_credentials_the_address_is_limited(api, settings):
     )
 
 
+class Deliveries(APIView):
+    scope = None
+    authentication_classes = ()
+    anonymous_rate = "RATELIMIT_WEBHOOK"
+
+    def post(self, request):
+        return Response()
+
+
+@time_machine.travel(NOON, tick=False)
+def test_a_view_may_name_another_rate_for_addresses(settings, api):
+    settings.RATELIMIT_ANONYMOUS, settings.RATELIMIT_WEBHOOK = "1/m", "3/m"
+    deliver = Deliveries.as_view()
+    answers = [deliver(RequestFactory().post("/")) for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+    assert answers[3]["Retry-After"] == "61"
+    # They are counted by themselves.
+    assert api().get("/api/v1/features").status_code == 401
+    assert deliver(RequestFactory().post("/", REMOTE_ADDR="10.0.0.9")).status_code == 200
+
+
 @pytest.mark.django_db
 @time_machine.travel(NOON, tick=False)
 def test_without_redis_the_limits_still_hold(api, alice, redis_away):
@@ -104,18 +130,25 @@ def client(web, account):
         yield client
 
 
+def tokens_counted(user):
+    """Whether the web process has told Redis what a call has used; the last number kept is of the tokens of a day."""
+    kept = redis_client().get(f"rate:{user.pk}:inference")
+    return bool(kept) and kept[-8:] != bytes(8)
+
+
 def ask(client, **options):
     return client.chat.completions.with_raw_response.create(model="instant", messages=HELLO, **options)
 
 
-def test_answers_and_streams_say_how_much_is_left(client):
+def test_answers_and_streams_say_how_much_is_left(client, account):
     first = headers_of(ask(client))
     assert (first["limit-requests"], first["remaining-requests"]) == ("4", "3")
     assert (first["limit-tokens"], first["remaining-tokens"], first["reset-tokens"]) == ("250", "250", "0s")
+    assert wait_until(lambda: tokens_counted(account.user), patience=5)
 
     stream = ask(client, stream=True)
     assert headers_of(stream)["remaining-requests"] == "2"
-    # What the first call has used was counted when it was settled.
+    # What the first call has used was counted after it was settled.
     assert headers_of(stream)["remaining-tokens"] == "180"
     list(stream.parse())
 
@@ -136,11 +169,11 @@ def test_calls_and_tokens_over_the_limit_are_refused_before_anything_is_held(cli
 
 
 def test_tokens_alone_stop_calls(web, account):
-    limit(account.user, inference={"tokens": {"day": 100}})
+    limit(account.user, inference={"tokens": {"day": 60}})
     with openai.OpenAI(base_url=f"{web.url}/v1", api_key=account.key, max_retries=0) as client:
         ask(client)
-        ask(client)
-        with pytest.raises(openai.RateLimitError, match="100 tokens a day"):
+        assert wait_until(lambda: tokens_counted(account.user), patience=5)
+        with pytest.raises(openai.RateLimitError, match="60 tokens a day"):
             ask(client)
 
 

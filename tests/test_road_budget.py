@@ -1,10 +1,11 @@
-"""What a metered chat call costs in SQL: two statements, each a commit of its own, and none to authenticate."""
+"""What a metered chat call costs: two statements of SQL, each a commit of its own, and one round trip to Redis."""
 
 import pytest
 from django.db import connection
 from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.urls import resolve
+from redis import Redis
 
 from accounts.models import ApiKey
 from conversations import services
@@ -46,6 +47,20 @@ def test_a_warm_call(account, model):
     assert metering == ["WITH", "WITH"]
     assert Request.objects.filter(status="success").count() == 2
     assert account.usage()["llm.tokens"] == (14, 0)
+
+
+def test_a_warm_call_asks_redis_once(account, model, monkeypatch):
+    call(account.key)
+    ask, asked = Redis.execute_command, []
+
+    def noting(client, *words, **options):
+        asked.append(words[0])
+        return ask(client, *words, **options)
+
+    monkeypatch.setattr(Redis, "execute_command", noting)
+    call(account.key)
+
+    assert asked == ["EVALSHA"]
 
 
 def test_a_budget_of_the_key_costs_no_statement_more(account, model):

@@ -86,7 +86,6 @@ def _empty() -> Measured:
 
 def _script(caller: Caller) -> Measured:
     _decide(caller)  # so that Redis knows the script
-    counters, versions = rates.current_limits(rates.subjects_of(caller, RouteClass.INFERENCE))
-    now, client = int(time.time() * 1000), redis_client()
-    arguments = rates.script_arguments(counters, versions, now, requests=1, tokens=0)
+    limits, client = rates.limits_of(rates.subjects_of(caller, RouteClass.INFERENCE)), redis_client()
+    arguments = rates.question(limits, rates.milliseconds())
     return lambda: client.evalsha(rates.SCRIPT_SHA, *arguments)

@@ -16,7 +16,7 @@ from unfold.forms import BaseDialogForm
 
 from accounts.admin.base import AuditedAdmin, OperatorAdmin
 from accounts.admin.display import EMPTY, label, link_to_list
-from quotas import rates, services
+from quotas import plan_rates, services
 from quotas.admin.display import amount
 from quotas.admin.forms import PlanDialog, PlanForm
 from quotas.models import Plan, PlanLimit, Subscription
@@ -90,7 +90,7 @@ class PlanAdmin(AuditedAdmin):
 
     def save_model(self, request: HttpRequest, obj: Plan, form: ModelForm[Plan], change: bool) -> None:
         super().save_model(request, obj, form, change)
-        rates.publish(plan=obj)
+        plan_rates.publish(plan=obj)
 
     def has_delete_permission(self, request: HttpRequest, obj: Plan | None = None) -> bool:
         """Only a plan that nobody is or was on; others are taken off the offer by making them inactive."""

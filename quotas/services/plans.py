@@ -12,7 +12,7 @@ from accounts.caller import Caller
 from accounts.merging import hold_user
 from accounts.models import User
 from accounts.snapshots import drop_snapshots
-from quotas import rates
+from quotas import plan_rates
 from quotas.meters import period_end
 from quotas.models import Plan, PlanLimit, Quota, Subscription
 
@@ -89,7 +89,7 @@ def set_default_plan(*, plan: Plan, by: Caller | User) -> None:
         former = [row.slug for row in Plan.objects.select_for_update().order_by("id") if row.is_default]
         Plan.objects.filter(is_default=True).exclude(pk=plan.pk).update(is_default=False, updated_at=timezone.now())
         Plan.objects.filter(pk=plan.pk).update(is_default=True, updated_at=timezone.now())
-        rates.publish(plan=Plan.objects.get(pk=plan.pk))
+        plan_rates.publish(plan=Plan.objects.get(pk=plan.pk))
         audit.record("plan.made_default", by=by, target=plan, former=former)
 
 

@@ -101,7 +101,7 @@ def test_plans_count_their_subscribers(operator):
 def test_rate_limits_are_edited_one_a_line_and_count_at_once(operator, django_capture_on_commit_callbacks):
     subscription = SubscriptionFactory(plan=PlanFactory(rate_limits={"default": {"requests": {"minute": 60}}}))
     plan, subjects = subscription.plan, rates.subjects_of(Caller(user_id=subscription.user_id), "api")
-    assert rates.decide(subjects).tightest("requests").rate.limit == 60
+    assert rates.decide(subjects).tightest()["requests"].rate.limit == 60
     assert filled_form(operator, page(plan))["rate_limits"] == "default requests minute 60"
 
     with django_capture_on_commit_callbacks(execute=True):
@@ -110,7 +110,7 @@ def test_rate_limits_are_edited_one_a_line_and_count_at_once(operator, django_ca
     plan.refresh_from_db()
     assert plan.rate_limits == {"default": {"requests": {"minute": 5}}, "inference": {"tokens": {"day": 100}}}
     assert event("plan.updated").metadata == {"fields": ["rate_limits"]}
-    assert rates.decide(subjects).tightest("requests").rate.limit == 5
+    assert rates.decide(subjects).tightest()["requests"].rate.limit == 5
 
     save(operator, page(plan), rate_limits="")
     plan.refresh_from_db()

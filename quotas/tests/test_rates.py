@@ -1,5 +1,6 @@
 """The decision itself: against a log of all hits, several windows at once, many threads, with and without Redis."""
 
+import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 
 from accounts.caller import Caller
 from accounts.snapshots import redis_client
-from quotas import local_rates, rates, services
+from quotas import local_rates, plan_rates, rates, services, used_tokens
+from quotas.admission import forget_rates
 from quotas.exceptions import RateLimitExceeded
 from quotas.models import Plan
 from quotas.rates import Subject
@@ -23,6 +25,12 @@ NOON = 1_893_499_200.0  # 2030-01-01T12:00Z: a window of each size begins
 
 def subject(*windows, name=None):
     return Subject(name or f"rate:test:{uuid4()}", "address", None, tuple(Rate(*window) for window in windows))
+
+
+def use(subjects, tokens):
+    rates.limits_of(subjects)
+    used_tokens.note(subjects, tokens, now=NOON)
+    used_tokens.flush()
 
 
 def let_in(subjects, now=NOON):
@@ -59,25 +67,27 @@ class Log:
 @given(steps)
 @settings(max_examples=60, deadline=None)
 def test_it_says_what_a_log_of_all_hits_says(moves):
-    for run in (rates._run, lambda subjects, *rest, **what: run_here(subjects, *rest, **what)):
-        log, who, now = Log(), [subject(*RATES)], int(NOON * 1000)
+    for run in (run_shared, run_here):
+        log, limits, now = Log(), rates.limits_of((subject(*RATES),)), int(NOON * 1000)
         for pause, tokens in moves:
             now += pause
             expected = all(log.used(unit, size, now) < limit for unit, size, limit in RATES)
-            assert run(who, now, requests=1, tokens=0).admitted == expected
+            assert run(limits, now, requests=1) == expected
             if expected:
                 log.hits["requests"].append((now, 1))
-                run(who, now, requests=0, tokens=tokens)
+                run(limits, now, requests=0, tokens=tokens)
                 log.hits["tokens"].append((now, tokens))
         for unit, size, limit in RATES[:2]:
             starts = [at for at, _ in log.hits[unit]]
             assert all(sum(start <= at < start + size for at in starts) <= 2 * limit for start in starts)
 
 
-def run_here(subjects, now, *, requests, tokens):
-    counters = rates._counters(subjects, {})
-    answer = local_rates.run([(one.name, one.rates) for one in counters], now, requests, tokens)
-    return rates.Decision(bool(answer[0]), counters, answer[1:])
+def run_shared(limits, now, *, requests, tokens=0):
+    return rates._ask(limits, rates.script_arguments(limits, now, requests=requests, tokens=[tokens]))[0].admitted
+
+
+def run_here(limits, now, *, requests, tokens=0):
+    return bool(local_rates.run([(one.name, one.rates) for one in limits.counters], now, requests, tokens)[0])
 
 
 @given(st.integers(1, 50), st.integers(1, 10_000), st.data(), st.integers(0, 200), st.integers(0, 200), st.booleans())
@@ -98,7 +108,7 @@ def test_the_wait_and_the_reset_are_true_to_the_millisecond(limit, size, data, b
 
 
 def test_a_window_at_its_borders(store):
-    who = [subject(("requests", 1000, 2))]
+    who = (subject(("requests", 1000, 2)),)
     assert [let_in(who, NOON + at) for at in (0, 0.999, 0.999)] == [True, True, False]
     # All of the window before still counts, and a millisecond later a little less.
     assert [let_in(who, NOON + at) for at in (1.0, 1.001, 1.002, 1.5, 1.501)] == [False, True, False, False, True]
@@ -106,20 +116,20 @@ def test_a_window_at_its_borders(store):
 
 
 def test_a_clock_that_lags_behind_finds_no_new_window(store):
-    who = [subject(("requests", 1000, 2))]
+    who = (subject(("requests", 1000, 2)),)
     assert let_in(who, NOON + 1)
     assert [let_in(who, NOON + 0.999) for _ in range(2)] == [True, False]
     assert not let_in(who, NOON + 1)
 
 
 def test_huge_numbers(store):
-    who = [subject(("requests", 86_400_000, MOST_RATE), ("tokens", 86_400_000, MOST_RATE))]
-    rates.count_tokens(who, MOST_RATE - 1, now=NOON)
+    who = (subject(("requests", 86_400_000, MOST_RATE), ("tokens", 86_400_000, MOST_RATE)),)
+    use(who, MOST_RATE - 1)
     assert let_in(who)
-    rates.count_tokens(who, 10**14, now=NOON)
+    use(who, 10**14)
     decision = rates.decide(who, now=NOON)
     assert not decision.admitted
-    assert decision.tightest("tokens").remaining == 0
+    assert decision.tightest()["tokens"].remaining == 0
     assert 0 < decision.retry_after <= 2 * 86_400
 
 
@@ -128,14 +138,14 @@ def test_huge_numbers(store):
 
 def test_a_refused_call_counts_in_no_window_of_nobody(store):
     tight, wide = subject(("requests", 60_000, 1)), subject(("requests", 1000, 100), ("requests", 86_400_000, 3))
-    assert let_in([wide, tight])
+    assert let_in((wide, tight))
     for _ in range(5):
-        assert not let_in([wide, tight])
-    assert [let_in([wide]) for _ in range(3)] == [True, True, False]
+        assert not let_in((wide, tight))
+    assert [let_in((wide,)) for _ in range(3)] == [True, True, False]
 
 
 def test_who_is_refused_is_told_the_window_that_takes_longest():
-    who = [subject(("requests", 1000, 1), ("requests", 60_000, 1))]
+    who = (subject(("requests", 1000, 1), ("requests", 60_000, 1)),)
     assert let_in(who)
     decision = rates.decide(who, now=NOON + 0.5)
     with pytest.raises(RateLimitExceeded, match=r"1 request a minute\. Try again in 60 seconds\."):
@@ -145,17 +155,33 @@ def test_who_is_refused_is_told_the_window_that_takes_longest():
 
 
 def test_tokens_are_counted_afterwards_and_then_stop_the_next_call(store):
-    who = [subject(("tokens", 60_000, 100))]
+    who = (subject(("tokens", 60_000, 100)),)
     assert let_in(who)
-    rates.count_tokens(who, 99, now=NOON)
+    use(who, 99)
     assert let_in(who)
-    rates.count_tokens(who, 500, now=NOON)
+    use(who, 500)
     assert not let_in(who)
-    assert rates.decide(who, now=NOON).tightest("requests") is None
+    assert set(rates.decide(who, now=NOON).tightest()) == {"tokens"}
+
+
+def test_tokens_of_many_calls_are_told_at_once_by_a_thread(monkeypatch):
+    monkeypatch.setattr(used_tokens, "SECONDS_GATHERED", 0.01)
+    monkeypatch.setattr(used_tokens, "MOST_AT_ONCE", 1)
+    who, others = (subject(("tokens", 60_000, 100)),), (subject(("tokens", 60_000, 1)),)
+    for subjects in (who, others, (*who, subject(("requests", 1000, 1)))):
+        rates.limits_of(subjects)
+        used_tokens.note(subjects, 40, now=NOON)
+    for _ in range(500):
+        if (left := rates.decide(who, now=NOON).tightest()["tokens"].remaining) == 20:
+            break
+        time.sleep(0.01)
+    assert left == 20
+    assert not let_in(others)
+    assert len(redis_client().keys("rate:test:*")) == 2
 
 
 def test_64_threads_are_let_in_up_to_the_limit(store):
-    who = [subject(("requests", 1000, 50), ("requests", 86_400_000, 50))]
+    who = (subject(("requests", 1000, 50), ("requests", 86_400_000, 50)),)
     with ThreadPoolExecutor(64) as threads:
         answers = list(threads.map(lambda _: let_in(who), range(64)))
     assert answers.count(True) == 50
@@ -207,7 +233,7 @@ def test_a_change_of_the_plan_is_seen_at_once(olga, django_assert_num_queries):
     plan = user.subscriptions.get().plan
     plan.rate_limits = {"default": minute(3)}
     plan.save()
-    rates.publish(plan=plan)
+    plan_rates.publish(plan=plan)
     assert [let_in(who_calls(user)) for _ in range(2)] == [True, False]
 
 
@@ -218,7 +244,7 @@ def test_who_has_no_subscription_yet_follows_the_default_plan(alice, olga):
     assert not let_in(who_calls(alice))
 
     Plan.objects.update(is_default=False)
-    rates.forget_rates()
+    forget_rates()
     assert let_in(who_calls(alice))
 
 
@@ -231,10 +257,10 @@ def test_plans_that_change_all_the_time_do_not_keep_a_call_waiting():
 
 @pytest.mark.django_db
 def test_a_process_remembers_no_more_than_it_may(monkeypatch):
-    monkeypatch.setattr(rates, "MOST_REMEMBERED", 2)
+    monkeypatch.setattr(plan_rates, "MOST_REMEMBERED", 2)
     users = [limited(default=minute(1)) for _ in range(3)]
     assert all(let_in(who_calls(user)) for user in users)
-    assert len(rates._remembered) == 1
+    assert len(plan_rates._remembered) == 1
     assert not any(let_in(who_calls(user)) for user in users)
 
 
@@ -264,7 +290,7 @@ def test_without_redis_each_process_limits_by_itself_and_says_so(redis_away):
     assert [let_in(who_calls(user)) for _ in range(3)] == [True, True, False]
     assert local_rates.decided_locally() == 3
     with connection.execute_wrapper(lambda *_: pytest.fail("the plan is read only for who is limited by one")):
-        assert let_in([subject(("requests", 1000, 1))])
+        assert let_in((subject(("requests", 1000, 1)),))
 
 
 def test_a_warning_once_a_minute(monkeypatch):
@@ -272,9 +298,10 @@ def test_a_warning_once_a_minute(monkeypatch):
     monkeypatch.setattr(local_rates.log, "warning", lambda *words, **_: said.append(words), raising=False)
     here = local_rates.LocalRates()
     assert not here.is_redis_away()
-    for _ in range(3):
-        here.redis_is_away(ConnectionError())
+    here.redis_is_away()
     assert here.is_redis_away()
+    for _ in range(3):
+        here.run([], 0, 1, 0)
     assert said == [("rate_limits_local",)]
 
 
