@@ -17,6 +17,7 @@ from accounts.tests.factories import UserFactory
 from config.celery import app as celery_app
 from config.embedded.paths import celery_url
 from inference.routes import forget_routes
+from quotas.admission import forget_rates
 from quotas.exposures import forget_noted
 from quotas.flag_store import forget_flags
 
@@ -111,6 +112,7 @@ def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[N
 def _clean_start(settings: Any) -> None:
     """Nothing cached, neither in Redis nor in this process, and passwords that cost nothing."""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    forget_rates()
     redis_client().flushdb()
     forget_routes()
     forget_flags()

@@ -15,6 +15,7 @@ from accounts.credentials import KEY_MARK, caller_for_key, caller_for_session
 from accounts.exceptions import InvalidInput, NotAllowed, NotAuthenticated
 from accounts.people import HEADER
 from accounts.permissions import check_scope
+from accounts.snapshots import Read
 
 
 def client_ip(request: HttpRequest) -> str | None:
@@ -26,10 +27,10 @@ def user_agent(request: HttpRequest) -> str:
     return request.headers.get("User-Agent", "").replace("\0", "")[:300]
 
 
-def authenticate(request: HttpRequest) -> Caller | None:
+def authenticate(request: HttpRequest, *, read: Read | None = None) -> Caller | None:
     """The caller, or None if the request carries no credential; `NotAuthenticated` if it carries a bad one.
 
-    Reads Redis, and PostgreSQL when Redis does not know the answer: not for an event loop.
+    Reads Redis, by `read` if it is given, and PostgreSQL when Redis does not know the answer: not for an event loop.
     """
     credential = request.headers.get("X-API-Key") or ""
     if not credential:
@@ -42,7 +43,7 @@ def authenticate(request: HttpRequest) -> Caller | None:
     on_behalf_of = _person_named(request)
     if credential.startswith(KEY_MARK):
         return caller_for_key(
-            credential, on_behalf_of=on_behalf_of, ip=client_ip(request), user_agent=user_agent(request)
+            credential, on_behalf_of=on_behalf_of, ip=client_ip(request), user_agent=user_agent(request), read=read
         )
     if credential.count(".") != 2:
         raise NotAuthenticated
@@ -53,15 +54,16 @@ def authenticate(request: HttpRequest) -> Caller | None:
         token_id=token.id,
         ip=client_ip(request),
         user_agent=user_agent(request),
+        read=read,
     )
     if on_behalf_of:
         raise NotAllowed(f"{HEADER} needs an API key with the scope act-as.", code="scope_required", param=HEADER)
     return caller
 
 
-def require_caller(request: HttpRequest) -> Caller:
+def require_caller(request: HttpRequest, *, read: Read | None = None) -> Caller:
     """The caller of a plain view, held to the scope that the view declares (`openai_view`)."""
-    caller = authenticate(request)
+    caller = authenticate(request, read=read)
     if caller is None:
         raise NotAuthenticated("Send `Authorization: Bearer <API key or access token>`.", code="missing_credentials")
     assert request.resolver_match is not None

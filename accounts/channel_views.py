@@ -8,13 +8,13 @@ from uuid import UUID
 from django.conf import settings
 from django.db.models import QuerySet
 from django.utils.decorators import method_decorator
-from django_ratelimit.decorators import ratelimit
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import mixins, status, viewsets
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts import linking
+from accounts.attempts import ratelimit
 from accounts.exceptions import InvalidInput, NotFound
 from accounts.ids import UUID_PATTERN
 from accounts.models import ChannelIdentity

@@ -25,8 +25,12 @@ def hash_key(raw: str) -> str:
     return hashlib.sha256(raw.encode()).hexdigest()
 
 
-def caller_for_key(raw: str, *, on_behalf_of: str = "", ip: str | None = None, user_agent: str = "") -> Caller:
+def caller_for_key(
+    raw: str, *, on_behalf_of: str = "", ip: str | None = None, user_agent: str = "", read: snapshots.Read | None = None
+) -> Caller:
     """The caller behind an API key, or with `on_behalf_of` the person whom the key acts for.
+
+    `read` asks Redis, instead of `snapshots.read_values`.
 
     `NotAuthenticated` if the key is malformed, unknown, expired or revoked. With `on_behalf_of` also `NotAllowed` if
     the key may not act for others or the person may not be acted for, and what `people.named` raises.
@@ -35,7 +39,7 @@ def caller_for_key(raw: str, *, on_behalf_of: str = "", ip: str | None = None, u
     if not raw.startswith(KEY_MARK) or not prefix.isalnum() or not secret or len(raw) > 100 or not raw.isascii():
         raise NotAuthenticated
     names = [snapshots.of_key(prefix), *([snapshots.of_person(on_behalf_of)] if on_behalf_of else [])]
-    found, *others = snapshots.read(*names)
+    found, *others = snapshots.read(*names, by=read)
     if found is None:
         found = _load_key(prefix, raw)
     if found is None or not hmac.compare_digest(found["hash"], hash_key(raw)):
@@ -48,13 +52,19 @@ def caller_for_key(raw: str, *, on_behalf_of: str = "", ip: str | None = None, u
 
 
 def caller_for_session(
-    *, session_id: UUID, user_id: UUID, token_id: str, ip: str | None = None, user_agent: str = ""
+    *,
+    session_id: UUID,
+    user_id: UUID,
+    token_id: str,
+    ip: str | None = None,
+    user_agent: str = "",
+    read: snapshots.Read | None = None,
 ) -> Caller:
-    """The caller behind an access token of a session.
+    """The caller behind an access token of a session. `read` asks Redis, as for a key.
 
     `NotAuthenticated` if the session has ended, the token is blacklisted, or the user is gone or not active.
     """
-    found = snapshots.read_session(session_id, user_id) or _load_session(session_id, user_id)
+    found = snapshots.read_session(session_id, user_id, by=read) or _load_session(session_id, user_id)
     if found is None or token_id in found["blacklisted"]:
         raise NotAuthenticated("The session has ended. Sign in again.", code="session_ended")
     caller = _caller(found, ip=ip, user_agent=user_agent)

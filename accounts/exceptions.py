@@ -44,6 +44,18 @@ class Conflict(DomainError):
     message = "The thing is not in a state that allows this."
 
 
+class TooManyRequests(DomainError):
+    """The same request is let in after `retry_after` seconds, if nobody else uses up what is free then."""
+
+    code = "rate_limit_exceeded"
+    message = "Too many requests."
+    retryable = True
+
+    def __init__(self, message: str = "", *, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class TooManyAttempts(DomainError):
     """Guessing was stopped for now: the same is refused for `retry_after` seconds, even if it is right."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.utils.decorators import method_decorator
-from django_ratelimit.decorators import ratelimit
 from drf_spectacular.utils import extend_schema
 from rest_framework import status, viewsets
 from rest_framework.decorators import action
@@ -12,6 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts import recovery, tasks
+from accounts.attempts import ratelimit
 from accounts.authentication import client_ip, user_agent
 from accounts.models import User
 from accounts.serializers import EmailVerificationSerializer, NewPasswordSerializer, PasswordResetSerializer

@@ -10,7 +10,6 @@ from django.conf import settings
 from django.contrib.auth.models import update_last_login
 from django.db.models import QuerySet
 from django.utils.decorators import method_decorator
-from django_ratelimit.decorators import ratelimit
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, status, viewsets
 from rest_framework.decorators import action
@@ -18,6 +17,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts import sessions, sign_in, tokens, two_factor
+from accounts.attempts import ratelimit
 from accounts.authentication import client_ip, user_agent
 from accounts.caller import Caller
 from accounts.exceptions import InvalidInput, NotAllowed, NotAuthenticated

@@ -12,7 +12,7 @@ import contextlib
 import secrets
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, cast
 from uuid import UUID
@@ -40,11 +40,23 @@ SECONDS_BETWEEN_TRIES = 0.5
 SECONDS_NOT_ASKED = 1.0
 
 
+# Asks Redis for what it keeps under these names; raises `RedisError`.
+Read = Callable[[Sequence[str]], list[bytes | None]]
+
+
 class RedisClient(redis.Redis):
-    """A client that knows which run of the server it talks to, and when the server last failed to answer."""
+    """A client that knows which run of the server it talks to, and whether the server has just failed to answer."""
 
     run_id = ""
     away_until = 0.0
+
+    @property
+    def is_away(self) -> bool:
+        return time.monotonic() < self.away_until
+
+    def leave_alone(self) -> None:
+        """For a moment: a server that hangs would hold up every question of every call."""
+        self.away_until = time.monotonic() + SECONDS_NOT_ASKED
 
 
 @lru_cache(maxsize=1)
@@ -78,36 +90,39 @@ def of_person(name: str) -> str:
     return f"auth:person:{name}"
 
 
-def _of_generation(user_id: UUID) -> str:
+def of_generation(user_id: UUID) -> str:
     return f"auth:generation:{user_id}"
 
 
-def read(*names: str) -> list[dict[str, Any] | None]:
-    """The snapshots of these names, in one round trip; None for what is not there, or while Redis is away."""
-    return [_believed(value) for value in _values(*names)]
+def read(*names: str, by: Read | None = None) -> list[dict[str, Any] | None]:
+    """The snapshots of these names, in one round trip; None for what is not there, or while Redis is away.
+
+    `by` may ask Redis for something else on the same way.
+    """
+    return [_believed(value) for value in _values(*names, by=by)]
 
 
-def read_session(session_id: UUID, user_id: UUID) -> dict[str, Any] | None:
+def read_session(session_id: UUID, user_id: UUID, *, by: Read | None = None) -> dict[str, Any] | None:
     """The snapshot of a session, if nothing about its user has changed since it was stored."""
-    value, generation = _values(of_session(session_id), _of_generation(user_id))
+    value, generation = _values(of_session(session_id), of_generation(user_id), by=by)
     found = _believed(value)
     return found if found and found["generation"] == (generation or b"").decode() else None
 
 
 def generation_of(user_id: UUID) -> str:
     """To be read before the rows that a snapshot is made of."""
-    return (_values(_of_generation(user_id))[0] or b"").decode()
+    return (_values(of_generation(user_id))[0] or b"").decode()
 
 
 def store(name: str, found: dict[str, Any], *, generation: str) -> None:
     """Keep a snapshot, unless its user has changed since `generation` was read."""
     client = redis_client()
-    if client.away_until > time.monotonic():
+    if client.is_away:
         return
     kept = orjson.dumps(found | {"generation": generation, "run_id": client.run_id})
     with contextlib.suppress(redis.RedisError):
         client.eval(
-            *(STORE_IF_UNCHANGED, 2, name, _of_generation(found["user_id"])),
+            *(STORE_IF_UNCHANGED, 2, name, of_generation(found["user_id"])),
             *(generation, kept, settings.AUTH_SNAPSHOT_SECONDS),
         )
 
@@ -141,7 +156,7 @@ def names_of(user_id: UUID) -> list[str]:
 
 def _forget(user_id: UUID, names: list[str]) -> bool:
     pipe = redis_client().pipeline()
-    pipe.set(_of_generation(user_id), secrets.token_hex(8), ex=GENERATION_SECONDS)
+    pipe.set(of_generation(user_id), secrets.token_hex(8), ex=GENERATION_SECONDS)
     pipe.delete(*names)
     try:
         pipe.execute()
@@ -165,12 +180,16 @@ def _believed(value: bytes | None) -> dict[str, Any] | None:
     return found if found and found["run_id"] == redis_client().run_id else None
 
 
-def _values(*names: str) -> list[bytes | None]:
+def read_values(names: Sequence[str]) -> list[bytes | None]:
+    """What Redis keeps under these names. Raises `RedisError`."""
+    return cast("list[bytes | None]", redis_client().mget(names))
+
+
+def _values(*names: str, by: Read | None = None) -> list[bytes | None]:
     client = redis_client()
-    if client.away_until <= time.monotonic():
+    if not client.is_away:
         try:
-            return cast("list[bytes | None]", client.mget(names))
+            return (by or read_values)(names)
         except redis.RedisError:
-            # A server that hangs would hold up every question of every call.
-            client.away_until = time.monotonic() + SECONDS_NOT_ASKED
+            client.leave_alone()
     return [None] * len(names)

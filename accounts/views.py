@@ -7,7 +7,6 @@ from uuid import UUID
 from django.conf import settings
 from django.db.models import QuerySet
 from django.utils.decorators import method_decorator
-from django_ratelimit.decorators import ratelimit
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, status, viewsets
 from rest_framework.decorators import action
@@ -16,6 +15,7 @@ from rest_framework.response import Response
 from rest_framework.serializers import Serializer
 
 from accounts import erasing, services, sign_in, tasks
+from accounts.attempts import ratelimit
 from accounts.authentication import client_ip, user_agent
 from accounts.caller import Caller
 from accounts.exceptions import InvalidInput, NotAuthenticated, NotFound

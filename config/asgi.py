@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,7 @@ from config.handlers import Message, Receive, RoadHandler, Scope, Send
 from config.serve import STARTUP_FAILURE
 from inference import background, exchange, upstream
 from inference.exceptions import BodyTooLarge
+from quotas import used_tokens
 
 log = structlog.get_logger("mainstay.request")
 
@@ -118,6 +120,7 @@ async def _lifespan(receive: Receive, send: Send) -> None:
         else:
             await exchange.end_all()
             await background.drain()
+            await asyncio.to_thread(used_tokens.flush)
             await upstream.close_session()
             await send({"type": "lifespan.shutdown.complete"})
             return

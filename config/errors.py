@@ -16,7 +16,6 @@ from django.db import IntegrityError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
-from django_ratelimit.exceptions import Ratelimited
 from redis import RedisError
 from rest_framework import exceptions as drf
 
@@ -28,6 +27,7 @@ from accounts.exceptions import (
     NotAuthenticated,
     NotFound,
     TooManyAttempts,
+    TooManyRequests,
 )
 from inference.exceptions import BodyTooLarge, ServerStopping, UpstreamError, UpstreamRefused, UpstreamTimeout
 from quotas.exceptions import (
@@ -71,6 +71,7 @@ class Failure:
 DOMAIN_ERRORS: tuple[tuple[type[DomainError], int, str], ...] = (
     (QuotaExceeded, 429, "insufficient_quota"),
     (TooManyAttempts, 429, "rate_limit_error"),
+    (TooManyRequests, 429, "rate_limit_error"),
     (NotAuthenticated, 401, "authentication_error"),
     (NotAllowed, 403, "permission_error"),
     (NotFound, 404, "not_found_error"),
@@ -155,10 +156,6 @@ TOO_LARGE = Failure(413, TYPES[400], BodyTooLarge.code, BodyTooLarge.message)
 
 # Errors that are not ours and carry nothing that callers should read.
 FIXED: tuple[tuple[type[Exception], Failure], ...] = (
-    (
-        Ratelimited,
-        Failure(429, TYPES[429], "rate_limit_exceeded", "Too many requests.", headers={"Retry-After": "60"}),
-    ),
     (Http404, NOT_FOUND),
     (PermissionDenied, Failure(403, TYPES[403], CODES[403], "This credential may not do that.")),
     (RequestDataTooBig, TOO_LARGE),
@@ -172,7 +169,7 @@ def _headers(error: DomainError) -> dict[str, str] | None:
             headers["x-quota-reset"] = error.resets_at.isoformat().replace("+00:00", "Z")
             headers["Retry-After"] = str(max(1, int((error.resets_at - timezone.now()).total_seconds()) + 1))
         return headers
-    if isinstance(error, TooManyAttempts):
+    if isinstance(error, TooManyAttempts | TooManyRequests):
         return {"Retry-After": str(error.retry_after)}
     if isinstance(error, IdempotencyKeyInUse):
         return {"Retry-After": "1"}

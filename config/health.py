@@ -14,6 +14,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
 from accounts.snapshots import redis_client
+from quotas.local_rates import decided_locally
 
 
 @require_safe
@@ -23,10 +24,18 @@ def alive(_request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def ready(_request: HttpRequest) -> HttpResponse:
-    """200 if the database, Redis and the migrations are as they must be, else 503; says which."""
+    """200 if the database, Redis and the migrations are as they must be, else 503; says which.
+
+    `decided_locally` is how many calls this process has limited by itself since it started, because Redis was away.
+    """
     checks = {name: _says(check) for name, check in CHECKS.items()}
     healthy = all(answer == "ok" for answer in checks.values())
-    return _json({"status": "ok" if healthy else "unavailable", "checks": checks}, 200 if healthy else 503)
+    answer = {
+        "status": "ok" if healthy else "unavailable",
+        "checks": checks,
+        "rate_limits": {"decided_locally": decided_locally()},
+    }
+    return _json(answer, 200 if healthy else 503)
 
 
 @csrf_exempt

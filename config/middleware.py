@@ -101,6 +101,8 @@ class RequestMiddleware:
             response.content = METHOD_NOT_ALLOWED.response().content
             response.headers["Content-Type"] = "application/json"
         response.headers["X-Request-ID"] = request.id  # type: ignore[attr-defined]
+        for name, value in getattr(request, "rate_headers", {}).items():
+            response.headers[name] = value
         response.headers.setdefault("X-Content-Type-Options", "nosniff")
         log.info(
             "request",

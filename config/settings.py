@@ -286,6 +286,10 @@ AUTH_SNAPSHOT_SECONDS = 60
 RATELIMIT_REGISTRATION = env_rate("RATELIMIT_REGISTRATION", "20/m")
 RATELIMIT_TOKEN = env_rate("RATELIMIT_TOKEN", "30/m")
 RATELIMIT_RESET = env_rate("RATELIMIT_RESET", "10/m")
+# What one address may ask without credentials, over all views together.
+RATELIMIT_ANONYMOUS = env_rate("RATELIMIT_ANONYMOUS", "300/m")
+# What one address may tell us by webhooks: few machines send those of all customers.
+RATELIMIT_WEBHOOK = env_rate("RATELIMIT_WEBHOOK", "6000/m")
 RATELIMIT_IP_META_KEY = "REMOTE_ADDR"
 RATELIMIT_USE_CACHE = "ratelimit"
 # What cannot be counted is let in: without Redis nobody could sign in any more.
@@ -366,6 +370,7 @@ BILLING_RETURN_URL = checked_url("BILLING_RETURN_URL", env("BILLING_RETURN_URL")
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.authentication.CallerAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["accounts.permissions.ScopePermission"],
+    "DEFAULT_THROTTLE_CLASSES": ["quotas.throttling.RateThrottle"],
     "DEFAULT_RENDERER_CLASSES": ["drf_orjson_renderer.renderers.ORJSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["config.parsers.StrictJSONParser"],
     "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],

@@ -13,7 +13,6 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 
-from accounts.authentication import require_caller
 from accounts.ids import UUID_PATTERN
 from accounts.scopes import Scope
 from accounts.views import caller_of
@@ -27,6 +26,7 @@ from inference.replies import STREAM_HEADERS
 from inference.views import json_response, openai_view
 from quotas.idempotency import claimed
 from quotas.idempotency_views import attempt_of
+from quotas.throttling import admitted_caller
 
 
 @openai_view("POST", Scope.INFERENCE)
@@ -39,7 +39,7 @@ async def chat_completions(request: HttpRequest) -> HttpResponseBase:
 
 
 def _open_chat(request: HttpRequest) -> Turn:
-    caller = require_caller(request)
+    caller = admitted_caller(request)
     payload = parse_object(request.body)
     conversation_id = request.headers.get("X-Conversation-ID")
     with claimed(user_id=caller.user_id, attempt=attempt_of(request, payload, conversation_id)) as claim:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -20,11 +21,12 @@ from inference import rows
 from inference.models import Price, Request
 from inference.payloads import bounded_copy, estimate_input_tokens
 from inference.routes import Amounts, Route, routes_for
-from quotas import idempotency
+from quotas import idempotency, rates, used_tokens
 from quotas import services as quotas
 from quotas.exceptions import ReservationNotHeld
 from quotas.idempotency import Answer, Claim
 from quotas.meters import Meter, Resource, Unit
+from quotas.windows import RouteClass
 
 log = structlog.get_logger(__name__)
 
@@ -235,6 +237,11 @@ def _settle(call: Call) -> None:
         quotas.settle(reservation_id=call.reservation_id, used=used, also=ending)
     except ReservationNotHeld:
         log.warning("call_settled_before", request=str(call.request_id))
+        return
+    subjects = rates.subjects_of(call.caller, RouteClass.INFERENCE)
+    tokens = outcome.input_tokens + outcome.output_tokens
+    # What is settled stays settled, also if the tokens cannot be counted.
+    transaction.on_commit(partial(used_tokens.note, subjects, tokens), robust=True)
 
 
 def sweep_abandoned(*, now: datetime | None = None, batch: int = 500, all_running: bool = False) -> int:

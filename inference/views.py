@@ -12,7 +12,6 @@ from django.http.response import HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework import mixins, viewsets
 
-from accounts.authentication import require_caller
 from accounts.exceptions import InvalidInput
 from accounts.ids import UUID_PATTERN
 from accounts.scopes import Scope
@@ -30,6 +29,7 @@ from inference.services import Call
 from quotas.idempotency import JSON_HEADERS, AnsweredBefore, claimed
 from quotas.idempotency_views import attempt_of, replay
 from quotas.meters import Resource
+from quotas.throttling import admitted_caller
 
 AsyncView = Callable[..., Coroutine[Any, Any, HttpResponseBase]]
 
@@ -37,7 +37,8 @@ AsyncView = Callable[..., Coroutine[Any, Any, HttpResponseBase]]
 def openai_view(method: str, scope: Scope) -> Callable[[AsyncView], AsyncView]:
     """An asynchronous view of the OpenAI surface: one method, no cookies, so no CSRF.
 
-    `require_caller` holds keys to the scope. What was answered before under an idempotency key is answered again.
+    `admitted_caller` holds keys to the scope, and callers to their rate limits. What was answered before under an
+    idempotency key is answered again.
     """
 
     def decorate(view: AsyncView) -> AsyncView:
@@ -79,7 +80,7 @@ async def embeddings(request: HttpRequest) -> HttpResponse:
 
 
 def _open_embeddings(request: HttpRequest) -> Plain:
-    caller = require_caller(request)
+    caller = admitted_caller(request)
     payload = parse_object(request.body)
     check_embedding_input(payload)
     with claimed(user_id=caller.user_id, attempt=attempt_of(request, payload)) as claim:
@@ -113,7 +114,7 @@ async def model(request: HttpRequest, name: str) -> HttpResponse:
 
 
 def _models(request: HttpRequest, **only: str) -> list[dict[str, Any]]:
-    require_caller(request)
+    admitted_caller(request)
     names = Model.objects.usable().select_related(None).filter(**only).order_by("name").values("name")
     return [
         {"id": row["name"], "object": "model", "created": int(row["since"].timestamp()), "owned_by": "mainstay"}

@@ -107,6 +107,7 @@ class StripeWebhookView(APIView):
 
     scope = None
     authentication_classes = ()
+    anonymous_rate = "RATELIMIT_WEBHOOK"
 
     @extend_schema(
         operation_id="billing_webhook_create",

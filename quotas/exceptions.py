@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from accounts.exceptions import Conflict, DomainError, NotFound
+from accounts.exceptions import Conflict, DomainError, NotFound, TooManyRequests
 from quotas.meters import Meter
 
 
@@ -97,3 +97,12 @@ class PaymentFailed(StripeRefused):
 class CustomerUnknown(StripeRefused):
     code = "customer_unknown"
     message = "Stripe does not know this customer."
+
+
+class RateLimitExceeded(TooManyRequests):
+    """Too many requests or tokens in a window, such as `a minute`; the call is let in after `retry_after` seconds."""
+
+    def __init__(self, *, who: str, limit: int, unit: str, window: str, retry_after: int) -> None:
+        seconds = "1 second" if retry_after == 1 else f"{retry_after} seconds"
+        count = f"{limit} {unit.removesuffix('s') if limit == 1 else unit}"
+        super().__init__(f"{who} may use {count} {window}. Try again in {seconds}.", retry_after=retry_after)

@@ -33,7 +33,7 @@ SELECT quotas_reached(q, 'quota.limit_reached', 100, %(now)s) FROM reached
 
 
 def note_refusal(*, quota_ids: Sequence[UUID]) -> None:
-    """Write that these quotas, which have just refused a call, have reached their limits, where that is not known yet."""
+    """Write of quotas that have just refused a call that their limits are reached, where that is not known yet."""
     if not quota_ids:
         return
     with connection.cursor() as cursor:

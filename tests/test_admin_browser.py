@@ -34,6 +34,7 @@ COLOURS = """() => {
 }"""
 
 
+@pytest.mark.drill
 def test_every_list_opens_in_both_themes(tab):
     rows = {model: make() for model, make in ROWS.items()}
     roll_up()

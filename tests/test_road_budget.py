@@ -1,12 +1,12 @@
-"""What a metered chat call costs in SQL: two statements, each a commit of its own, and none to authenticate."""
+"""What a metered chat call costs: two statements of SQL, each a commit of its own, and one round trip to Redis."""
 
 import pytest
 from django.db import connection
 from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.urls import resolve
+from redis import Redis
 
-from accounts.authentication import require_caller
 from accounts.models import ApiKey
 from conversations import services
 from conversations.models import Conversation
@@ -15,6 +15,7 @@ from inference.services import Status, Usage
 from quotas.idempotency import Answer, Attempt, claimed
 from quotas.models import IdempotencyRecord
 from quotas.tests.factories import QuotaFactory
+from quotas.throttling import admitted_caller
 
 PAYLOAD = {"model": "some-model", "messages": [{"role": "user", "content": "Hello"}]}
 
@@ -30,7 +31,7 @@ def call(key, idempotency_key=None, **options):
     request = RequestFactory().post("/v1/chat/completions", headers={"Authorization": f"Bearer {key}"})
     request.resolver_match = resolve("/v1/chat/completions")
     with CaptureQueriesContext(connection) as authenticating:
-        caller = require_caller(request)
+        caller = admitted_caller(request)
     with CaptureQueriesContext(connection) as metering:
         attempt = Attempt(idempotency_key, "POST /v1/chat/completions", "0") if idempotency_key else None
         with claimed(user_id=caller.user_id, attempt=attempt) as claim:
@@ -51,6 +52,20 @@ def test_a_warm_call(account, model):
     assert metering == ["WITH", "WITH"]
     assert Request.objects.filter(status="success").count() == 2
     assert account.usage()["llm.tokens"] == (14, 0)
+
+
+def test_a_warm_call_asks_redis_once(account, model, monkeypatch):
+    call(account.key)
+    ask, asked = Redis.execute_command, []
+
+    def noting(client, *words, **options):
+        asked.append(words[0])
+        return ask(client, *words, **options)
+
+    monkeypatch.setattr(Redis, "execute_command", noting)
+    call(account.key)
+
+    assert asked == ["EVALSHA"]
 
 
 def test_a_budget_of_the_key_costs_no_statement_more(account, model):

@@ -33,6 +33,7 @@ def set_up(tab):
     return secret, codes.all_inner_texts()
 
 
+@pytest.mark.drill
 def test_from_the_first_set_up_to_the_last_recovery_code(visitor, olga, settings):
     settings.REQUIRE_OPERATOR_2FA = True
     enter_password(visitor)

@@ -102,8 +102,20 @@ def test_too_many_registrations_from_one_address_are_turned_away(api, settings):
     assert answer.status_code == 429
     error = answer.json()["error"]
     assert (error["type"], error["code"]) == ("rate_limit_error", "rate_limit_exceeded")
-    assert int(answer["Retry-After"]) > 0
     assert not User.objects.exists()
+
+
+def test_who_was_turned_away_is_let_in_when_it_was_said(api, settings):
+    settings.RATELIMIT_REGISTRATION = "1/m"
+    with time_machine.travel("2030-01-01T12:00:17Z", tick=False) as clock:
+        statuses = [api().post(PATH, {"email": "nonsense"}).status_code for _ in range(2)]
+        seconds = int(api().post(PATH, {"email": "nonsense"})["Retry-After"])
+        for pause in (seconds - 1, 1):
+            clock.shift(pause)
+            statuses.append(api().post(PATH, {"email": "nonsense"}).status_code)
+
+    assert statuses == [400, 429, 429, 400]
+    assert 0 < seconds <= 60
 
 
 @time_machine.travel("2030-01-01T12:00Z", tick=False)

@@ -97,7 +97,7 @@ def wrong_passwords(api, alice, count, **client):
 
 @time_machine.travel("2030-01-01T12:00Z", tick=False)
 def test_after_too_many_wrong_passwords_even_the_right_one_is_refused_until_the_lock_ends(api, alice, settings):
-    settings.RATELIMIT_TOKEN = "10000/m"
+    settings.RATELIMIT_TOKEN = settings.RATELIMIT_ANONYMOUS = "10000/m"
     statuses = wrong_passwords(api, alice, 1000)
     right = {"email": alice.email, "password": PASSWORD}
     locked = api().post(OBTAIN, right)

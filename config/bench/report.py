@@ -8,6 +8,24 @@ TITLES = {"direct": "direct to the stub", "bare_sql": "the road's SQL alone", "m
 HOLDS = {"least_sql": "the least SQL", "bare_sql": "the statements alone", "mainstay": "through Mainstay"}
 
 
+DECISIONS = {
+    "empty": "EVALSHA, empty script",
+    "script": "EVALSHA, our script",
+    "decision": "one decision",
+}
+
+
+def ratelimit(result: dict[str, Any]) -> str:
+    """The table of `bench ratelimit`."""
+    lines = [_machine(result), "", f"{'':28}{'a second':>12}{'p50 µs':>10}{'p99 µs':>10}"]
+    for name, title in DECISIONS.items():
+        of = result[name]
+        lines.append(f"{title:28}{of['rps']:>12,.0f}{of['p50_ms'] * 1000:>10,.0f}{of['p99_ms'] * 1000:>10,.0f}")
+    ratios = {name: result[f"ratio_to_{name}"] for name in ("empty", "script")}
+    lines += ["", *(f"{'decision : ' + DECISIONS[name]:40}{ratio:>8.2f}" for name, ratio in ratios.items())]
+    return "\n".join([*lines, f"{'windows decided at once':40}{result['windows']:>8}"])
+
+
 def metered(result: dict[str, Any]) -> str:
     """The table of `bench metered`."""
     lines = [

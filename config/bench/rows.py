@@ -13,6 +13,7 @@ from accounts.models import User
 from inference.models import Model, Provider, Request
 from quotas import services as quotas
 from quotas.models import Plan, PlanLimit, Quota, Reservation
+from quotas.windows import MOST_RATE
 
 NO_LIMIT = 10**15
 
@@ -27,9 +28,13 @@ class Customer:
 
 
 def make_customers(count: int) -> list[Customer]:
-    """Users on a plan that limits what the plan `pro` limits, with limits that nobody reaches."""
+    """Users on a plan that limits what the plan `pro` limits, and all rates, with limits that nobody reaches."""
     with transaction.atomic():
-        plan = Plan.objects.create(slug="bench", name="Bench", is_active=False)
+        limits = {
+            "requests": dict.fromkeys(("second", "minute", "day"), MOST_RATE),
+            "tokens": {"minute": MOST_RATE},
+        }
+        plan = Plan.objects.create(slug="bench", name="Bench", is_active=False, rate_limits={"default": limits})
         for limit in PlanLimit.objects.filter(plan__slug="pro"):
             limit.pk, limit.plan, limit.limit = PlanLimit().pk, plan, NO_LIMIT
             limit._state.adding = True

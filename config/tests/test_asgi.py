@@ -11,6 +11,10 @@ import pytest
 from django.conf import settings as django_settings
 from django.db.migrations.recorder import MigrationRecorder
 
+from accounts.snapshots import redis_client
+from quotas import rates, used_tokens
+from quotas.rates import Subject
+from quotas.windows import Rate
 from tests.shape import error_of
 
 pytestmark = pytest.mark.django_db
@@ -149,9 +153,14 @@ async def test_it_starts_and_ends_when_the_server_does(asgi):
     async def send(message):
         said.append(message["type"])
 
+    subjects = (Subject("rate:test", "address", None, (Rate("tokens", 60_000, 9),)),)
+    rates.decide(subjects)
+    redis_client().delete("rate:test")
+    used_tokens.note(subjects, 5)
     await asgi.application({"type": "lifespan"}, receive, send)
 
     assert said == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    assert redis_client().exists("rate:test")
 
 
 # Refusing to serve -----------------------------------------------------------------------------------------------

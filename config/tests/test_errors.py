@@ -6,7 +6,6 @@ import pytest
 from django.core.exceptions import BadRequest, PermissionDenied, RequestDataTooBig, ValidationError
 from django.http import Http404
 from django.utils import timezone
-from django_ratelimit.exceptions import Ratelimited
 from rest_framework import exceptions as drf
 
 from accounts.exceptions import (
@@ -17,6 +16,7 @@ from accounts.exceptions import (
     NotAuthenticated,
     NotFound,
     TooManyAttempts,
+    TooManyRequests,
 )
 from config.errors import failure_of
 from conversations.exceptions import ConversationNotFound
@@ -38,6 +38,7 @@ from quotas.exceptions import (
     KeyBudgetExceeded,
     PaymentFailed,
     QuotaExceeded,
+    RateLimitExceeded,
     ReservationNotFound,
     ReservationNotHeld,
     StripeRefused,
@@ -75,13 +76,19 @@ ANSWERS = [
     (QuotaExceeded(), 429, "insufficient_quota", "insufficient_quota"),
     (KeyBudgetExceeded(), 429, "insufficient_quota", "insufficient_quota_of_key"),
     (TooManyAttempts(retry_after=60), 429, "rate_limit_error", "too_many_attempts"),
+    (
+        RateLimitExceeded(who="You", limit=5, unit="requests", window="a minute", retry_after=9),
+        429,
+        "rate_limit_error",
+        "rate_limit_exceeded",
+    ),
     (UpstreamError(), 502, "api_error", "upstream_error"),
     (ServerStopping(), 503, "api_error", "server_stopping"),
     (UpstreamTimeout(), 504, "api_error", "upstream_timeout"),
     (UpstreamRefused(400, "no", code=None, param=None), 400, "invalid_request_error", "upstream_refused"),
     (UpstreamRefused(422, "no", code="odd", param="n"), 422, "invalid_request_error", "odd"),
     (DomainError(), 400, "invalid_request_error", "error"),
-    (Ratelimited(), 429, "rate_limit_error", "rate_limit_exceeded"),
+    (TooManyRequests(retry_after=7), 429, "rate_limit_error", "rate_limit_exceeded"),
     (Http404(), 404, "not_found_error", "not_found"),
     (PermissionDenied(), 403, "permission_error", "permission_denied"),
     (RequestDataTooBig(), 413, "invalid_request_error", "request_too_large"),

@@ -25,7 +25,11 @@ def test_ready_when_all_is_there(api):
     answer = api().get("/readyz")
 
     assert answer.status_code == 200
-    assert answer.json() == {"status": "ok", "checks": {"database": "ok", "redis": "ok", "migrations": "ok"}}
+    assert answer.json() == {
+        "status": "ok",
+        "checks": {"database": "ok", "redis": "ok", "migrations": "ok"},
+        "rate_limits": {"decided_locally": 0},
+    }
 
 
 def test_not_ready_without_redis(api, redis_away):

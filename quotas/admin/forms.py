@@ -22,7 +22,15 @@ from quotas.meters import Meter, Period, Resource, Unit
 from quotas.models import Grant, Plan, Quota
 from quotas.services.budgets import MOST_BUDGETS, MOST_LIMIT, Budget
 from quotas.subscriptions import MOST_TRIAL_DAYS
+from quotas.windows import SIZES, UNITS, RouteClass, validate_rate_limits
 
+RATE_LIMITS_EXAMPLE = "default requests second 5\ndefault requests minute 60\ninference tokens minute 100000"
+RATE_LIMITS_HELP = (
+    f"One a line: section, unit, window and number, such as inference requests minute 60. Sections are the classes of "
+    f"routes ({', '.join(RouteClass.values)}), each counted by itself for each user; default, for the classes without "
+    f"a line; key, for each API key; channel, for each channel that a key acts on. Units: {', '.join(UNITS)}. "
+    f"Windows: {', '.join(SIZES)}. Without any line, nothing is limited."
+)
 # Far above any use, far below where sums of them would leave 64 bits.
 MOST = 10**15
 
@@ -153,6 +161,46 @@ class TrialDialog(ReasonDialog):
         min_value=1, max_value=MOST_TRIAL_DAYS, initial=14, widget=UnfoldAdminBigIntegerFieldWidget
     )
     field_order = ("plan", "days", "reason")
+
+
+class RateLimitsField(forms.CharField):
+    """A plan's `rate_limits` as text, one limit a line: `inference requests minute 60`."""
+
+    def __init__(self, **options: Any) -> None:
+        options.setdefault("widget", UnfoldAdminTextareaWidget(attrs={"rows": 8, "placeholder": RATE_LIMITS_EXAMPLE}))
+        super().__init__(required=False, max_length=4000, help_text=RATE_LIMITS_HELP, **options)
+
+    def prepare_value(self, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return "\n".join(
+            f"{section} {unit} {window} {limit}"
+            for section, units in value.items()
+            for unit, windows in units.items()
+            for window, limit in windows.items()
+        )
+
+    def clean(self, value: Any) -> dict[str, Any]:
+        limits: dict[str, Any] = {}
+        for words in [line.split() for line in super().clean(value).splitlines() if line.strip()]:
+            if len(words) != 4 or not words[3].isdecimal():
+                raise ValidationError(f"“{' '.join(words)}” is not a section, a unit, a window and a number.")
+            section, unit, window, limit = words
+            if window in limits.setdefault(section, {}).setdefault(unit, {}):
+                raise ValidationError(f"Two lines are about {section} {unit} {window}.")
+            limits[section][unit][window] = int(limit)
+        validate_rate_limits(limits)
+        return limits
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        try:
+            return bool(self.clean(data) != (initial or {}))
+        except ValidationError:
+            return True
+
+
+class PlanForm(forms.ModelForm):  # type: ignore[type-arg]
+    rate_limits = RateLimitsField()
 
 
 class BudgetsDialog(ReasonDialog):

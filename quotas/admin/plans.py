@@ -17,8 +17,9 @@ from unfold.forms import BaseDialogForm
 from accounts.admin.base import AuditedAdmin
 from accounts.admin.display import EMPTY, label, link_to_list
 from accounts.tasks import enqueue
-from quotas import services
+from quotas import plan_rates, services
 from quotas.admin.display import amount
+from quotas.admin.forms import PlanForm
 from quotas.models import Plan, PlanLimit, Subscription
 from quotas.tasks import apply_plan_limits
 
@@ -32,6 +33,7 @@ class PlanLimitInline(TabularInline):
 
 @admin.register(Plan)
 class PlanAdmin(AuditedAdmin):
+    form = PlanForm
     list_display = ("title", "limits", "subscribers", "is_default", "is_active")
     list_filter = (("is_active", BooleanRadioFilter),)
     search_fields = ("name", "slug", "description", "stripe_price_id")
@@ -54,9 +56,10 @@ class PlanAdmin(AuditedAdmin):
                 "description": "Changed limits reach all subscribers within moments; what they have used stays.",
             },
         ),
+        ("Rate limits", {"fields": ("rate_limits",), "description": "Changes count at once, for all subscribers."}),
         (
             "Billing and features",
-            {"fields": (("stripe_price_id", "trial_days"), "rate_limits", "features"), "classes": ("collapse",)},
+            {"fields": (("stripe_price_id", "trial_days"), "features"), "classes": ("collapse",)},
         ),
         ("Record", {"fields": (("created_at", "updated_at"), "row_id"), "classes": ("collapse",)}),
     )
@@ -93,6 +96,10 @@ class PlanAdmin(AuditedAdmin):
         if change and any(formset.has_changed() for formset in formsets):
             services.plan_limits_changed(plan=form.instance)
             enqueue(apply_plan_limits, str(form.instance.pk))
+
+    def save_model(self, request: HttpRequest, obj: Plan, form: ModelForm[Plan], change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        plan_rates.publish(plan=obj)
 
     def has_delete_permission(self, request: HttpRequest, obj: Plan | None = None) -> bool:
         """Only a plan that nobody is or was on; others are taken off the offer by making them inactive."""

@@ -7,11 +7,21 @@ from uuid import UUID
 
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Func, Q
 from django.utils import timezone
 
 from accounts.ids import uuid7
 from quotas.meters import Cycle, Period, Resource, Unit
+from quotas.windows import validate_rate_limits
+
+# Objects three levels deep, and then numbers of at least 1. `quotas.windows` knows which names there may be.
+RATE_LIMITS_ARE_COUNTS = Func(
+    F("rate_limits"),
+    template="""coalesce(jsonb_path_match(%(expressions)s, 'strict $.type() == "object"
+        && !exists($.* ? (@.type() != "object")) && !exists($.*.* ? (@.type() != "object"))
+        && !exists($.*.*.* ? (@.type() != "number" || @ < 1))', silent => true), false)""",
+    output_field=models.BooleanField(),
+)
 
 
 class Plan(models.Model):
@@ -20,7 +30,12 @@ class Plan(models.Model):
     name = models.CharField(max_length=100)
     description = models.TextField(blank=True)
     stripe_price_id = models.CharField(max_length=255, null=True, blank=True, unique=True)
-    rate_limits = models.JSONField(default=dict, blank=True)
+    rate_limits = models.JSONField(
+        default=dict,
+        blank=True,
+        validators=[validate_rate_limits],
+        help_text="How many requests and tokens a second, minute, hour or day may have, see `quotas.windows`.",
+    )
     features = models.JSONField(default=dict, blank=True)
     is_active = models.BooleanField(default=True, help_text="Offered to users. Subscribers keep an inactive plan.")
     is_default = models.BooleanField(default=False, help_text="New users get it. Exactly one plan is the default.")
@@ -45,6 +60,7 @@ class Plan(models.Model):
             models.CheckConstraint(condition=~Q(slug=""), name="plan_slug_given"),
             # Stripe's longest trial is two years.
             models.CheckConstraint(condition=Q(trial_days__lte=730), name="plan_trial_within_two_years"),
+            models.CheckConstraint(condition=RATE_LIMITS_ARE_COUNTS, name="plan_rate_limits_positive"),
         ]
 
     def __str__(self) -> str:

@@ -15,6 +15,8 @@ from accounts.caller import Caller
 from accounts.exceptions import Conflict, NotFound
 from accounts.merging import hold_user, hold_users
 from accounts.models import User
+from accounts.snapshots import drop_snapshots
+from quotas import plan_rates
 from quotas.meters import Cycle, Period, period_end
 from quotas.models import LimitFields, Plan, PlanLimit, Quota, Subscription
 from quotas.pools import fit
@@ -100,6 +102,7 @@ def change_plan(*, user_id: UUID, plan: Plan, by: Caller | User, reason: str = "
 def move_quotas(*, user_id: UUID, plan: Plan) -> None:
     """Give a user the limits of `plan`, in the caller's transaction; what is used, held and granted stays."""
     _move([user_id], plan, timezone.now())
+    drop_snapshots(user_id)
 
 
 def plan_limits_changed(*, plan: Plan) -> None:
@@ -134,6 +137,7 @@ def set_default_plan(*, plan: Plan, by: Caller | User) -> None:
         former = [row.slug for row in Plan.objects.select_for_update().order_by("id") if row.is_default]
         Plan.objects.filter(is_default=True).exclude(pk=plan.pk).update(is_default=False, updated_at=timezone.now())
         Plan.objects.filter(pk=plan.pk).update(is_default=True, updated_at=timezone.now())
+        plan_rates.publish(plan=Plan.objects.get(pk=plan.pk))
         audit.record("plan.made_default", by=by, target=plan, former=former)
 
 

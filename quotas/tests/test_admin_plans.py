@@ -2,8 +2,9 @@
 
 import pytest
 
+from accounts.caller import Caller
 from accounts.models import AuditEvent, User
-from quotas import services
+from quotas import rates, services
 from quotas.models import Plan, PlanLimit, Quota, Subscription
 from quotas.tasks import apply_changed_limits
 from quotas.tests.factories import PlanFactory, SubscriptionFactory
@@ -60,7 +61,7 @@ def test_changed_limits_reach_the_subscribers(operator, alice, django_capture_on
         plan.refresh_from_db()
         assert plan.limits_changed_at is not None
 
-    assert len(callbacks) == 1
+    assert any("apply_plan_limits" in str(callback) for callback in callbacks)
     apply_changed_limits()
     plan.refresh_from_db()
     assert plan.limits_changed_at is None
@@ -113,6 +114,51 @@ def test_plans_count_their_subscribers(operator):
 
     assert listed[plan.slug] == 2
     assert listed["team"] == 0
+
+
+# Rate limits
+
+
+def test_rate_limits_are_edited_one_a_line_and_count_at_once(operator, django_capture_on_commit_callbacks):
+    subscription = SubscriptionFactory(plan=PlanFactory(rate_limits={"default": {"requests": {"minute": 60}}}))
+    plan, subjects = subscription.plan, rates.subjects_of(Caller(user_id=subscription.user_id), "api")
+    assert rates.decide(subjects).tightest()["requests"].rate.limit == 60
+    assert filled_form(operator, page(plan))["rate_limits"] == "default requests minute 60"
+
+    with django_capture_on_commit_callbacks(execute=True):
+        save(operator, page(plan), rate_limits="default requests minute 5\ninference  tokens day 100\n\n")
+
+    plan.refresh_from_db()
+    assert plan.rate_limits == {"default": {"requests": {"minute": 5}}, "inference": {"tokens": {"day": 100}}}
+    assert event("plan.updated").metadata == {"fields": ["rate_limits"]}
+    assert rates.decide(subjects).tightest()["requests"].rate.limit == 5
+
+    save(operator, page(plan), rate_limits="")
+    plan.refresh_from_db()
+    assert plan.rate_limits == {}
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("default requests minute", "is not a section"),
+        ("default requests minute many", "is not a section"),
+        ("default requests minute 0", "whole number from 1"),
+        ("default requests minute 9999999999999", "whole number from 1"),
+        ("everything requests minute 1", "There is no section called everything"),
+        ("default euros minute 1", "There is no unit in default called euros"),
+        ("default requests month 1", "There is no window in default requests called month"),
+        ("default requests minute 1\ndefault requests minute 2", "Two lines are about"),
+    ],
+)
+def test_rate_limits_that_make_no_sense_are_refused(operator, line, sentence):
+    plan = Plan.objects.get(slug="pro")
+    answer = save(operator, page(plan), rate_limits=line)
+    assert answer.status_code == 200
+    assert sentence in answer.content.decode()
+    former = plan.rate_limits
+    plan.refresh_from_db()
+    assert plan.rate_limits == former != {}
 
 
 # Subscriptions

@@ -1,6 +1,9 @@
 """What the database itself refuses, whoever writes."""
 
+from importlib import import_module
+
 import pytest
+from django.apps import apps
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
@@ -9,6 +12,8 @@ from accounts.tests.credentials import api_key
 from quotas import services
 from quotas.models import IdempotencyRecord, Plan, Quota, Reservation, Subscription
 from quotas.tests.factories import PlanFactory, QuotaFactory, SubscriptionFactory
+
+fill = import_module("quotas.migrations.0012_rate_limits").fill
 
 
 def refused(statement, *values):
@@ -152,3 +157,41 @@ def test_an_idempotency_key_is_a_users_once_and_answered_when_it_is_done(alice, 
         assert "answered_when_done" in refused(f"UPDATE quotas_idempotencyrecord SET {change}")
     with pytest.raises(IntegrityError, match="idempotencyrecord_unique"), transaction.atomic():
         IdempotencyRecord.objects.create(user=alice, **fields)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("[]", "3", '"x"', "null", '{"default": 5}', '{"default": []}', '{"default": {"requests": 5}}'),
+        *('{"default": {"requests": {"minute": 0}}}', '{"default": {"requests": {"minute": "5"}}}'),
+        *('{"default": {"requests": {"minute": [5]}}}', '{"default": {"requests": {"minute": null}}}'),
+    ],
+)
+def test_rate_limits_are_counts_by_section_unit_and_window(value):
+    plan = PlanFactory()
+    assert "plan_rate_limits_positive" in refused(
+        "UPDATE quotas_plan SET rate_limits = %s::jsonb WHERE id = %s", value, plan.pk
+    )
+
+
+@pytest.mark.django_db
+def test_rate_limits_that_can_be():
+    for value in ({}, {"default": {}}, {"default": {"requests": {}}}, {"key": {"tokens": {"day": 10**12}}}):
+        plan = PlanFactory(rate_limits=value)
+        plan.full_clean()
+
+
+@pytest.mark.django_db
+def test_the_migration_fills_what_is_empty_and_empties_what_never_made_sense():
+    Plan.objects.filter(slug="free").update(rate_limits={})
+    kept = {"default": {"requests": {"minute": 7}}}
+    Plan.objects.filter(slug="pro").update(rate_limits=kept)
+    # As it may have been before there was a constraint; `requests` are no window.
+    odd = PlanFactory(rate_limits={"default": {"requests": {"requests": 7}}})
+
+    fill(apps, None)
+
+    limits = dict(Plan.objects.values_list("slug", "rate_limits"))
+    assert limits["free"]["inference"]["tokens"] == {"minute": 100_000}
+    assert (limits["pro"], limits[odd.slug]) == (kept, {})

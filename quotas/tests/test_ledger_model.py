@@ -336,7 +336,7 @@ class Ledger(RuleBasedStateMachine):
         assert [held[str(row.pk)] for row in self.rows] == [quota.held for quota in self.quotas]
 
 
-@pytest.mark.parametrize("examples", [30, pytest.param(600, marks=pytest.mark.drill)])
+@pytest.mark.parametrize("examples", [20, pytest.param(600, marks=pytest.mark.drill)])
 def test_the_ledger_agrees_with_its_model(db, examples):
     run_state_machine_as_test(
         Ledger,

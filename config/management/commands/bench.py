@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from django.core.management.base import BaseCommand, CommandParser
 
-from config.bench import installation, metered, quotas, report
+from config.bench import installation, metered, quotas, ratelimit, report
 from config.embedded.preparation import explain_os_error
 from config.embedded.process import StartProblemError
 from config.embedded.supervisor import StopRequestedError
@@ -26,7 +26,8 @@ class Command(BaseCommand):
         one.add_argument("--workers", type=int, default=2, help="web processes (default: 2)")
         one.add_argument("--web", help="another web server's module and arguments, with {port} and {workers}")
         two = benches.add_parser("quotas", help="holding and settling, beside the SQL of it alone")
-        for bench in (one, two):
+        rates = benches.add_parser("ratelimit", help="decisions about rate limits, beside bare round trips to Redis")
+        for bench in (one, two, rates):
             bench.add_argument("--json", action="store_true", help="the result as one JSON object")
             bench.add_argument("--quick", action="store_true", help="shorter, and so less exact")
 
@@ -49,6 +50,8 @@ class Command(BaseCommand):
     def measure(self, options: dict[str, Any]) -> dict[str, Any]:
         if options["bench"] == "quotas":
             return quotas.run(quotas.QUICK if options["quick"] else quotas.FULL, self.say)
+        if options["bench"] == "ratelimit":
+            return ratelimit.run(quick=options["quick"], say=self.say)
         chosen = metered.Options(quick=options["quick"], workers=options["workers"], web=options["web"])
         return metered.run(chosen, self.say)
 
