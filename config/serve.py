@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import time
+from tempfile import TemporaryDirectory
 from types import FrameType
 
 import uvicorn
@@ -129,11 +130,14 @@ def main() -> None:
     if options.fd is not None:
         work(options.fd, options.parent)
         return
-    try:
-        server = Server(options.host, options.port, options.workers)
-    except OSError as error:
-        sys.exit(f"mainstay: cannot listen on {options.host}:{options.port}: {error.strerror}.")
-    sys.exit(server.run())
+    # Where the processes count together, for /metrics.
+    with TemporaryDirectory(prefix="mainstay-metrics-") as counts:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = counts
+        try:
+            server = Server(options.host, options.port, options.workers)
+        except OSError as error:
+            sys.exit(f"mainstay: cannot listen on {options.host}:{options.port}: {error.strerror}.")
+        sys.exit(server.run())
 
 
 if __name__ == "__main__":

@@ -255,6 +255,8 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_connect_timeout": 2, "max_retries": 0
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = SCHEDULE
 
+METRICS_TOKEN = env("METRICS_TOKEN")
+
 # Accounts --------------------------------------------------------------------------------------------------------
 
 AUTH_USER_MODEL = "accounts.User"

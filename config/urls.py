@@ -6,6 +6,7 @@ from accounts import pages
 from accounts.urls import urlpatterns as accounts
 from analytics.urls import urlpatterns as analytics
 from config import health
+from config.metrics import metrics
 from conversations.urls import openai_urlpatterns as openai_chat
 from conversations.urls import urlpatterns as conversations
 from inference.urls import openai_urlpatterns as openai_inference
@@ -26,6 +27,7 @@ urlpatterns = [
     ),
     re_path("^healthz/?$", health.alive),
     re_path("^readyz/?$", health.ready),
+    re_path("^metrics/?$", metrics),
     path("verify-email", pages.VerifyEmailPage.as_view(), name="verify-email-page"),
     path("reset-password", pages.ResetPasswordPage.as_view(), name="reset-password-page"),
     path("admin", health.front_door),

@@ -11,10 +11,15 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 import structlog
+from prometheus_client import Counter
 
 from quotas.windows import Rate
 
 log = structlog.get_logger(__name__)
+
+DECIDED = Counter(
+    "mainstay_rate_limits_decided_locally", "Calls that a process has limited by itself, because Redis was away."
+)
 
 # Nobody waits for a Redis that has just failed to answer: it is asked again after this time.
 SECONDS_BETWEEN_TRIES = 1.0
@@ -47,6 +52,7 @@ class LocalRates:
         """What the script would answer; a warning once a minute."""
         with self._lock:
             self.decisions += requests
+            DECIDED.inc(requests)
             self._warn()
             answer, new = [1], {}
             for name, rates in subjects:

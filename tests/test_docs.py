@@ -125,7 +125,7 @@ def methods_of(view):
         return {method.upper() for method in actions if method != "head"}  # which DRF adds at the first request
     if view_class := getattr(view, "view_class", None):
         return {method.upper() for method in ("get", "post") if hasattr(view_class, method)}
-    if view.__module__ == "config.health":  # answers any method
+    if view.__module__ in ("config.health", "config.metrics"):  # GET and HEAD
         return {"GET"}
     refusal = async_to_sync(view)(RequestFactory().generic("TRACE", "/"))
     return set(refusal.headers["Allow"].split(", "))

@@ -31,6 +31,7 @@ MATRIX = """
     GET    /admin                                           302    302    302    302    302    302    302
     GET    /healthz                                         200    200    200    200    200    200    200
     GET    /readyz                                          200    200    200    200    200    200    200
+    GET    /metrics                                         404    404    404    404    404    404    404
     GET    /api/schema                                      200    200    200    200    200    200    200
     GET    /api/docs                                        200    200    200    200    200    200    200
     GET    /verify-email                                    400    400    400    400    400    400    400

@@ -87,7 +87,7 @@ ELSEWHERE = {
     *(f"POST /api/v1/users/me/subscription/{what}" for what in ("change", "cancel", "resume")),
     *(f"POST /api/v1/billing/{what}" for what in ("checkout-session", "portal-session", "webhook")),
     *("DELETE /api/v1/users/me", "GET /api/v1/users/me/export"),
-    *("GET /", "GET /admin", "GET /readyz", "GET /api/schema", "GET /api/docs"),
+    *("GET /", "GET /admin", "GET /readyz", "GET /metrics", "GET /api/schema", "GET /api/docs"),
     *("GET /verify-email", "POST /verify-email", "GET /reset-password", "POST /reset-password"),
     *("POST /api/v1/users", "POST /api/v1/auth/token", "POST /api/v1/auth/token/refresh"),
     *("POST /api/v1/auth/password-reset/confirm", "POST /api/v1/users/me/change-password"),
