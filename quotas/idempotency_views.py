@@ -9,7 +9,6 @@ from hashlib import sha256
 from typing import Any
 
 import orjson
-from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -17,6 +16,7 @@ from rest_framework.response import Response
 from accounts.exceptions import InvalidInput
 from accounts.views import caller_of
 from quotas.idempotency import HEADER, JSON_HEADERS, Answer, AnsweredBefore, Attempt, claim, finish
+from quotas.services import holding
 
 REPLAYED = "Idempotent-Replayed"
 KEY = re.compile(r"[\x20-\x7e]{1,255}")
@@ -56,7 +56,7 @@ def idempotent(action: Callable[..., Response]) -> Callable[..., Response | Http
             return action(self, request, **arguments)
         attempt = _attempt(request._request, key, request.data)
         try:
-            with transaction.atomic():
+            with holding():
                 own = claim(user_id=caller_of(request).user_id, attempt=attempt)
                 answer = _rendered(request, action(self, request, **arguments))
                 finish(own.id, answer)
