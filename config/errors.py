@@ -167,7 +167,8 @@ def _headers(error: DomainError) -> dict[str, str] | None:
         headers = {"x-should-retry": "false"}
         if error.resets_at is not None:
             headers["x-quota-reset"] = error.resets_at.isoformat().replace("+00:00", "Z")
-            headers["Retry-After"] = str(max(1, int((error.resets_at - timezone.now()).total_seconds()) + 1))
+            if error.fits_ever:
+                headers["Retry-After"] = str(max(1, int((error.resets_at - timezone.now()).total_seconds()) + 1))
         return headers
     if isinstance(error, TooManyAttempts | TooManyRequests):
         return {"Retry-After": str(error.retry_after)}

@@ -238,7 +238,7 @@ CACHES = {
         "KEY_PREFIX": "ratelimit",
     },
 }
-SESSION_ENGINE = "django.contrib.sessions.backends.cache"
+SESSION_ENGINE = "config.sessions"
 
 # Celery ----------------------------------------------------------------------------------------------------------
 

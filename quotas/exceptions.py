@@ -9,25 +9,39 @@ from quotas.meters import Meter
 
 
 class QuotaExceeded(DomainError):
-    """The amount does not fit. `resets_at` is when asking again makes sense; None if it never will by itself.
+    """The amount does not fit. `resets_at` is when what is used begins anew; None if it never does by itself.
 
     `quota_ids` are those of the quotas that refused.
     """
 
     code = "insufficient_quota"
     message = "The quota does not cover this call."
-    holder, what = "You have", "quota"
+    holder, what, whole = "You have", "quota", "your whole quota"
     quota_ids: Sequence[UUID] = ()
 
     def __init__(
-        self, *, meter: Meter | None = None, limit: int = 0, remaining: int = 0, resets_at: datetime | None = None
+        self,
+        *,
+        meter: Meter | None = None,
+        limit: int = 0,
+        remaining: int = 0,
+        needed: int = 0,
+        resets_at: datetime | None = None,
     ) -> None:
-        self.meter, self.limit, self.remaining, self.resets_at = meter, limit, remaining, resets_at
+        self.meter, self.limit, self.remaining, self.needed = meter, limit, remaining, needed
+        self.resets_at = resets_at
         super().__init__(self._sentence())
+
+    @property
+    def fits_ever(self) -> bool:
+        """Whether the whole of the limit would do."""
+        return self.needed <= self.limit
 
     def _sentence(self) -> str:
         if self.meter is None:
-            return "Your plan does not include this resource."
+            return "Your plan does not include this resource, or not by these units."
+        if not self.fits_ever:
+            return f"This call needs {self.needed} {self.meter}, more than {self.whole} of {self.limit}."
         text = f"{self.holder} {self.remaining} of {self.limit} {self.meter} left, less than this call needs."
         if self.resets_at is not None:
             text += f" The {self.what} resets at {self.resets_at.isoformat().replace('+00:00', 'Z')}."
@@ -39,7 +53,7 @@ class KeyBudgetExceeded(QuotaExceeded):
 
     code = "insufficient_quota_of_key"
     message = "The budget of this API key does not cover this call."
-    holder, what = "The budget of this API key has", "budget"
+    holder, what, whole = "The budget of this API key has", "budget", "the whole budget of this API key"
 
 
 class ReservationNotFound(NotFound):

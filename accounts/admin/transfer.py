@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
+from django.core.cache import cache
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -56,9 +57,14 @@ class UploadStorage(CacheStorage):
 
     CACHE_LIFETIME = 3600
 
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.is_confirmed = self.name is not None
+
     def read(self) -> bytes:
+        """The first who confirms takes it away: what is confirmed twice at once is imported once."""
         data: bytes | None = super().read()
-        if data is None:
+        if data is None or (self.is_confirmed and not cache.delete(self.CACHE_PREFIX + self.name)):
             raise InvalidInput("The file is not kept any more: upload it again.")
         return data
 

@@ -159,6 +159,9 @@ class Grant(models.Model):
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     closed_at = models.DateTimeField(null=True, editable=False, help_text="When it was found spent or expired.")
 
+    # `spent` and `closed_at` as they were read, by who locks the quota to change them.
+    pools_were: tuple[int, datetime | None] = (0, None)
+
     objects = GrantQuerySet.as_manager()
 
     class Meta:

@@ -160,7 +160,8 @@ def check(*, user_id: UUID, amounts: Amounts, api_key_id: UUID | None = None) ->
         return Verdict(quotas, budgets, QuotaExceeded())
     for quota in (quota for quota in [*quotas, *budgets] if quota.meter in amounts):
         if not quota.overage_allowed and quota.remaining < amounts[quota.meter]:
-            return Verdict(quotas, budgets, _exceeded(quota, of_key=quota.api_key_id is not None))
+            refusal = _exceeded(quota, amounts[quota.meter], of_key=quota.api_key_id is not None)
+            return Verdict(quotas, budgets, refusal)
     return Verdict(quotas, budgets, None)
 
 
@@ -239,9 +240,15 @@ def _refusal(rows: list[ledger.Row], amounts: Amounts) -> QuotaExceeded:
         return QuotaExceeded()
     # The user's own first: what they refuse, a larger budget would not let in either.
     tight = sorted((row for row in rows if not row.fits), key=lambda row: row.of_key)
-    return _exceeded(tight[0], of_key=tight[0].of_key) if tight else QuotaExceeded()
+    return _exceeded(tight[0], tight[0].amount, of_key=tight[0].of_key) if tight else QuotaExceeded()
 
 
-def _exceeded(found: Quota | ledger.Row, *, of_key: bool) -> QuotaExceeded:
+def _exceeded(found: Quota | ledger.Row, needed: int, *, of_key: bool) -> QuotaExceeded:
     error = KeyBudgetExceeded if of_key else QuotaExceeded
-    return error(meter=found.meter, limit=found.limit, remaining=found.remaining, resets_at=found.reset_date)
+    return error(
+        meter=found.meter,
+        limit=found.limit,
+        remaining=found.remaining,
+        needed=needed,
+        resets_at=found.reset_date,
+    )

@@ -86,11 +86,16 @@ def roll_all(quotas: Sequence[Quota], now: datetime) -> list[Grant]:
 def save(quotas: Sequence[Quota], grants: Sequence[Grant], now: datetime) -> None:
     """Write locked quotas and the pools that they were drawn from."""
     ledger.write(quotas, now=now)
-    if grants:
-        Grant.objects.bulk_update(grants, ["spent", "closed_at"], batch_size=BATCH)
+    # Of many grants, one or two have changed since they were read.
+    changed = [grant for grant in grants if grant.pools_were != (grant.spent, grant.closed_at)]
+    if changed:
+        Grant.objects.bulk_update(changed, ["spent", "closed_at"], batch_size=BATCH)
 
 
 def _open_grants(quotas: Sequence[Quota]) -> list[Grant]:
     """Oldest first. A quota to which nothing is granted has none."""
     granted = [quota.pk for quota in quotas if quota.granted]
-    return list(Grant.objects.open().filter(quota__in=granted).order_by("id")) if granted else []
+    grants = list(Grant.objects.open().filter(quota__in=granted).order_by("id")) if granted else []
+    for grant in grants:
+        grant.pools_were = (grant.spent, grant.closed_at)
+    return grants

@@ -8,6 +8,8 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.utils import timezone
 
 from accounts.admin import imports
+from accounts.admin.transfer import UploadStorage
+from accounts.exceptions import InvalidInput
 from accounts.models import AuditEvent
 from accounts.tests.factories import UserFactory
 from quotas import services
@@ -229,3 +231,15 @@ def test_support_takes_lists_away_and_brings_none_back(client):
         for name in ("import", "process_import"):
             assert client.post(f"/admin/quotas/{model}/{name}/").status_code == 403
     assert client.get("/admin/quotas/planlimit/export/").status_code == 403
+
+
+def test_an_upload_that_is_confirmed_twice_at_once_is_imported_once():
+    upload = UploadStorage()
+    upload.save(b"email")
+    assert upload.read() == b"email"
+
+    first, second = UploadStorage(name=upload.name), UploadStorage(name=upload.name)
+
+    assert first.read() == b"email"
+    with pytest.raises(InvalidInput):
+        second.read()

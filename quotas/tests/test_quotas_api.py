@@ -77,9 +77,12 @@ def test_usage_charges_and_answers_what_is_left(api, alice, quota):
 
 
 def test_usage_that_does_not_fit_is_refused_so_that_clients_do_not_retry(api, alice, quota):
-    answer = api(alice).post(USAGE, {"amounts": {"llm.requests": 11}})
+    too_much = api(alice).post(USAGE, {"amounts": {"llm.requests": 11}})
+    Quota.objects.update(held=1)
+    answer = api(alice).post(USAGE, {"amounts": {"llm.requests": 10}})
 
-    assert answer.status_code == 429
+    assert (too_much.status_code, answer.status_code) == (429, 429)
+    assert "Retry-After" not in too_much.headers
     error = answer.json()["error"]
     assert (error["type"], error["code"]) == ("insufficient_quota", "insufficient_quota")
     assert answer["x-should-retry"] == "false"

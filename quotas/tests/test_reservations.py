@@ -175,12 +175,16 @@ def test_the_first_call_of_a_user_makes_the_quotas_of_the_default_plan(alice):
 def test_the_refusal_says_what_is_left_and_until_when(alice):
     with time_machine.travel(datetime(2026, 3, 10, tzinfo=UTC), tick=False):
         QuotaFactory(user=alice, limit=10)
+        reserve(alice, {REQUESTS: 5})
         with pytest.raises(QuotaExceeded) as refusal:
+            reserve(alice, {REQUESTS: 6})
+        with pytest.raises(QuotaExceeded) as for_ever:
             reserve(alice, {REQUESTS: 11})
 
     assert str(refusal.value) == (
-        "You have 10 of 10 llm.requests left, less than this call needs. The quota resets at 2026-04-01T00:00:00Z."
+        "You have 5 of 10 llm.requests left, less than this call needs. The quota resets at 2026-04-01T00:00:00Z."
     )
+    assert str(for_ever.value) == "This call needs 11 llm.requests, more than your whole quota of 10."
 
 
 # Settling --------------------------------------------------------------------------------------------------------
