@@ -120,6 +120,8 @@ def test_a_crossing_arrives_signed_and_whole(receiver, endpoint):
         "limit": 10,
         "usage": 8,
         "held": 0,
+        "left": 2,
+        "refused": False,
         "overage_allowed": False,
         "api_key_id": None,
         "reset_date": quota.reset_date.isoformat().replace("+00:00", "Z"),
