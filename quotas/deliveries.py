@@ -28,6 +28,7 @@ from django.utils import timezone
 from accounts import audit
 from quotas.models import Event, WebhookDelivery, WebhookEndpoint
 from quotas.models.webhooks import SECRET_MARK
+from quotas.receivers import open_socket
 
 log = structlog.get_logger(__name__)
 
@@ -153,7 +154,10 @@ async def _post(url: str, headers: dict[str, str], body: bytes) -> Answer:
     """POST, and look at the status alone. Errors are named without their text, which may repeat what we have sent."""
     try:
         async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT)) as session,
+            aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(socket_factory=open_socket),
+                timeout=aiohttp.ClientTimeout(total=TIMEOUT),
+            ) as session,
             session.post(url, data=body, headers=headers, allow_redirects=False) as response,
         ):
             status, later = response.status, response.headers.get("Retry-After")

@@ -1,4 +1,7 @@
-from django.db import migrations
+import django.core.validators
+from django.db import migrations, models
+
+import quotas.receivers
 
 # The events of quotas also say what is left, and whether it was a refusal that reached the limit.
 DROP_REACHED = "DROP FUNCTION quotas_reached(quotas_quota, text, int, timestamptz)"
@@ -43,6 +46,14 @@ LANGUAGE sql AS $$
 $$
 """
 
+# Of endpoints that were made before: the password goes, and an operator has to see to it.
+WITHOUT_CREDENTIALS = r"""
+UPDATE quotas_webhookendpoint
+SET url = regexp_replace(url, '^(https?://)[^/?#]*@', '\1'), is_active = false,
+    disabled_reason = 'The URL held a user or password, which is not accepted any more.'
+WHERE url ~ '^https?://[^/?#]*@'
+"""
+
 
 class Migration(migrations.Migration):
     dependencies = [("quotas", "0012_rate_limits")]
@@ -50,4 +61,25 @@ class Migration(migrations.Migration):
     operations = [
         migrations.RunSQL(DROP_REACHED, REACHED_BEFORE),
         migrations.RunSQL(REACHED, DROP_REACHED_AFTER),
+        migrations.AlterField(
+            model_name="webhookendpoint",
+            name="url",
+            field=models.CharField(
+                help_text="Gets a POST for each event, such as https://example.com/hooks/mainstay.",
+                max_length=500,
+                validators=[
+                    django.core.validators.URLValidator(schemes=["http", "https"]),
+                    quotas.receivers.check_url,
+                ],
+                verbose_name="URL",
+            ),
+        ),
+        migrations.RunSQL(WITHOUT_CREDENTIALS, migrations.RunSQL.noop),
+        migrations.AddConstraint(
+            model_name="webhookendpoint",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("url__regex", "^https?://[^/?#]*@"), _negated=True),
+                name="webhookendpoint_url_no_credentials",
+            ),
+        ),
     ]

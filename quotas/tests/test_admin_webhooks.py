@@ -41,7 +41,16 @@ def test_a_new_endpoint_shows_its_secret_once_and_keeps_it_encrypted(operator):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"url": "ftp://example.com"}, {"url": "example.com"}, {"event_types": ["quota.unheard_of"]}]
+    "wrong",
+    [
+        {"url": "ftp://example.com"},
+        {"url": "example.com"},
+        {"url": "http://user:s3cretpw@example.com/hooks"},
+        {"url": "https://user@example.com/hooks"},
+        {"url": "https://example.com:99999/hooks"},
+        {"url": "https://example.com:0/hooks"},
+        {"event_types": ["quota.unheard_of"]},
+    ],
 )
 def test_what_is_no_endpoint_is_refused(operator, wrong):
     answer = save(operator, page(WebhookEndpoint, "add"), **{"url": "https://example.com/hooks"} | wrong)

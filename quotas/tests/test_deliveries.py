@@ -11,6 +11,7 @@ import orjson
 import pytest
 import time_machine
 from django.conf import settings as project
+from django.db import IntegrityError
 from django.utils import timezone
 
 from accounts.models import AuditEvent
@@ -183,6 +184,44 @@ def test_what_cannot_be_reached_is_a_failure_like_any_other(url):
     status, attempts, code, error = state()
     assert (status, attempts, code) == ("pending", 1, None)
     assert error
+
+
+@pytest.mark.parametrize(
+    ("host", "private"),
+    [
+        ("169.254.169.254", True),
+        ("[fe80::1]", True),
+        ("[::ffff:169.254.169.254]", True),
+        ("127.0.0.1", False),
+        ("localhost", False),
+        ("10.1.2.3", False),
+        ("0.0.0.0", False),
+    ],
+)
+def test_what_is_no_address_for_receivers_is_never_connected_to(receiver, settings, host, private):
+    settings.WEBHOOK_PRIVATE_ADDRESSES = private
+    WebhookEndpoint.objects.create(url=f"http://{host}:{receiver.port}/hooks")
+    happen()
+
+    deliveries.deliver_due()
+
+    assert state()[:3] == ("pending", 1, None)
+    assert "is no address for receivers" in state()[3]
+    assert receiver.received == []
+
+
+def test_a_name_is_judged_by_what_it_leads_to(receiver):
+    WebhookEndpoint.objects.create(url=f"http://localhost:{receiver.port}/hooks")
+    happen()
+
+    deliveries.deliver_due()
+
+    assert state()[0] == "delivered"
+
+
+def test_an_endpoint_cannot_be_stored_with_a_password(db):
+    with pytest.raises(IntegrityError, match="webhookendpoint_url_no_credentials"):
+        WebhookEndpoint.objects.create(url="http://user:s3cretpw@example.com/hooks")
 
 
 def test_an_endpoint_that_hangs_holds_nobody_up(receiver, endpoint):
