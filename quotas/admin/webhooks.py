@@ -185,7 +185,7 @@ class WebhookEndpointAdmin(AuditedAdmin):
 class WebhookDeliveryAdmin(HistoryAdmin):
     purpose = (
         "One event on its way to one endpoint. What fails is tried again for about two days, ever more rarely, and "
-        "then given up; it can be sent again from its page."
+        "then given up; it can be sent again, or at once, from its page."
     )
     has_history = True
     list_display = ("created_at", "event_type", "endpoint", "shown_status", "attempts", "outcome", "next_attempt")
@@ -240,22 +240,21 @@ class WebhookDeliveryAdmin(HistoryAdmin):
         return json_block(json.loads(message(delivery.event)))
 
     def has_replay_permission(self, request: HttpRequest, obj: str | None = None) -> bool:
-        """Named by the action. `obj` is an id: what is on its way cannot be sent again."""
-        if not request.user.has_perm("quotas.change_webhookdelivery"):
-            return False
-        return obj is None or WebhookDelivery.objects.exclude(status=Status.PENDING).filter(pk=obj).exists()
+        """Named by the action."""
+        return bool(request.user.has_perm("quotas.change_webhookdelivery"))
 
     @action(
         description="Replay",
         icon="replay",
         permissions=["replay"],
         dialog={
-            "title": "Send this again?",
-            "description": "It is sent under its former id, so a receiver that has it already can tell.",
+            "title": "Send this now?",
+            "description": "What was delivered or given up is sent again, and what waits for another attempt waits no "
+            "longer. The id stays, so a receiver that has it already can tell.",
             "form_class": BaseDialogForm,
-            "form_submit_text": "Send again",
+            "form_submit_text": "Send now",
         },
     )
     def replay(self, request: HttpRequest, form: BaseDialogForm, object_id: str) -> HttpResponse:
         delivery = self.find(request, object_id)
-        return self.carry_out(request, "It is on its way again.", webhooks.replay, delivery_id=delivery.pk)
+        return self.carry_out(request, "It is on its way.", webhooks.replay, delivery_id=delivery.pk)

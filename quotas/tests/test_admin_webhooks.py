@@ -1,9 +1,11 @@
 """What operators see of events and webhooks, and what they do with them."""
 
 import re
+from datetime import timedelta
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 
 from accounts.models import AuditEvent
 from accounts.tests.factories import UserFactory
@@ -97,6 +99,21 @@ def test_a_test_event_is_put_on_its_way(operator):
     assert audited() == ["webhook_endpoint.tested"]
 
 
+@pytest.mark.parametrize("status", ["pending", "dead", None])
+def test_nothing_is_promised_to_an_endpoint_that_is_off(operator, status):
+    later = timezone.now() + timedelta(hours=1)
+    endpoint = EndpointFactory(is_active=False)
+    delivery = DeliveryFactory(endpoint=endpoint, status=status, next_attempt_at=later) if status else None
+
+    answer = act(operator, delivery, "replay") if delivery else act(operator, endpoint, "send_test")
+
+    assert messages(answer, operator) == ["This endpoint is switched off: nothing is sent to it. Switch it on first."]
+    assert list(WebhookDelivery.objects.values_list("status", "next_attempt_at")) == (
+        [(status, later)] if status else []
+    )
+    assert audited() == []
+
+
 def test_a_delivery_shows_what_went_wrong_and_what_is_sent_and_is_replayed(operator, alice):
     delivery = DeliveryFactory(event__user=alice, event__payload={"resource": "llm"})
     seen = operator.get(page(delivery)).content.decode()
@@ -106,10 +123,11 @@ def test_a_delivery_shows_what_went_wrong_and_what_is_sent_and_is_replayed(opera
 
     answer = act(operator, delivery, "replay")
 
-    assert messages(answer, operator) == ["It is on its way again."]
+    assert messages(answer, operator) == ["It is on its way."]
     delivery.refresh_from_db()
     assert (delivery.status, delivery.attempts) == ("pending", 0)
-    assert operator.post(page(delivery, "replay"), {"_form_submitted": "on"}).status_code == 403
+    again = act(operator, delivery, "replay")
+    assert messages(again, operator) == ["This delivery is due already, and goes out within seconds."]
     assert audited() == ["webhook_delivery.replayed"]
 
 

@@ -381,13 +381,22 @@ def test_all_that_is_dead_is_replayed_and_nothing_else(receiver, endpoint, opera
     assert AuditEvent.objects.get().metadata == {"deliveries": 2}
 
 
-def test_what_is_on_its_way_is_not_sent_twice(endpoint, operator):
-    happen()
-
+def test_what_waits_is_sent_at_once_and_once_only(receiver, endpoint, operator):
+    receiver.status, receiver.headers = 503, {"Retry-After": "3600"}
+    event = happen()
     with pytest.raises(webhooks.Conflict):
         webhooks.replay(delivery_id=delivery().pk, by=operator)
+    deliveries.deliver_due()
+    receiver.status = 200
+    assert deliveries.deliver_due() == 0
 
-    assert not AuditEvent.objects.exists()
+    webhooks.replay(delivery_id=delivery().pk, by=operator)
+
+    assert deliveries.deliver_due() == 1
+    assert deliveries.deliver_due() == 0
+    assert receiver.ids == [str(event.pk)] * 2
+    assert state() == ("delivered", 2, 200, "")
+    assert AuditEvent.objects.get().action == "webhook_delivery.hurried"
 
 
 def test_a_test_event_goes_to_its_endpoint_alone(receiver, endpoint, operator):
