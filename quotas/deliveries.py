@@ -13,7 +13,7 @@ import random
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from uuid import UUID
@@ -75,6 +75,8 @@ def deliver_due() -> int:
 def message(event: Event) -> bytes:
     """The body that tells of an event: the same at each attempt."""
     data = {"user_id": event.user_id, **event.payload}
+    if data.get("current_period_end"):
+        data["current_period_end"] = datetime.fromisoformat(data["current_period_end"]).astimezone(UTC)
     if event.type in {Event.Type.SOFT_LIMIT_REACHED, Event.Type.LIMIT_REACHED}:
         data["reset_date"] = event.reset_date
     whole = {"id": event.pk, "type": event.type, "created_at": event.created_at, "data": data}

@@ -130,8 +130,34 @@ def test_a_crossing_arrives_signed_and_whole(receiver, endpoint):
     assert is_genuine(endpoint.secret, post.headers, post.body)
     assert not is_genuine(endpoint.secret, post.headers, post.body + b" ")
     assert not is_genuine("whsec_" + "A" * 32, post.headers, post.body)
+    assert is_genuine(endpoint.secret, {name.title(): value for name, value in post.headers.items()}, post.body)
+    for name, wrong in (
+        ("webhook-id", None),
+        ("webhook-timestamp", None),
+        ("webhook-timestamp", "soon"),
+        ("webhook-timestamp", "²"),
+        ("webhook-timestamp", "9" * 5000),
+        ("webhook-signature", None),
+        ("webhook-signature", "v1,é"),
+    ):
+        headers = post.headers | {name: wrong}
+        assert not is_genuine(endpoint.secret, {key: value for key, value in headers.items() if value}, post.body)
     assert state() == ("delivered", 1, 200, "")
     assert deliveries.deliver_due() == 0
+
+
+@pytest.mark.parametrize(
+    ("stored", "sent"),
+    [
+        ("2026-03-10T13:00:00+00:00", "2026-03-10T13:00:00Z"),
+        ("2026-03-10T13:00:00.5+02:00", "2026-03-10T11:00:00.500000Z"),
+        (None, None),
+    ],
+)
+def test_the_end_of_a_period_is_written_as_all_other_times(stored, sent):
+    event = Event(type=Event.Type.SUBSCRIPTION_CHANGED, payload={"current_period_end": stored})
+
+    assert orjson.loads(deliveries.message(event))["data"]["current_period_end"] == sent
 
 
 def test_the_signature_is_that_of_the_specification():
