@@ -9,7 +9,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.template.defaultfilters import pluralize
+from django.template.defaultfilters import pluralize, truncatechars
 from django.template.response import TemplateResponse
 from django.utils import timezone
 from django.utils.safestring import SafeString
@@ -188,7 +188,7 @@ class WebhookDeliveryAdmin(HistoryAdmin):
         "then given up; it can be sent again, or at once, from its page."
     )
     has_history = True
-    list_display = ("created_at", "event_type", "endpoint", "shown_status", "attempts", "outcome", "next_attempt")
+    list_display = ("created_at", "title", "shown_status", "outcome", "next_attempt")
     list_select_related = ("endpoint", "event")
     list_filter = (
         ("status", ChoicesDropdownFilter),
@@ -215,9 +215,10 @@ class WebhookDeliveryAdmin(HistoryAdmin):
             return queryset.filter(Q(pk=wanted) | Q(event_id=wanted)), False
         return super().get_search_results(request, queryset, search_term)
 
-    @display(description="event", ordering="event__type")
-    def event_type(self, delivery: WebhookDelivery) -> str:
-        return delivery.event.type
+    @display(description="event", header=True, ordering="event__type")
+    def title(self, delivery: WebhookDelivery) -> list[str]:
+        """Long addresses would push the other columns out of sight."""
+        return [delivery.event.type, truncatechars(str(delivery.endpoint), 50)]
 
     @display(description="event")
     def shown_event(self, delivery: WebhookDelivery) -> SafeString | str:

@@ -172,8 +172,12 @@ def test_who_sees_no_webhooks_sees_events_without_them(client, operator):
 def test_events_are_listed_with_what_they_are_about(operator):
     EventFactory(payload={"resource": "llm", "unit": "cost", "limit": 5_000_000, "usage": 4_000_000})
     Event.objects.create(type="webhook.test")
+    Event.objects.create(
+        type="subscription.changed", payload={"plan": "gold", "status": "past_due", "is_suspended": True}
+    )
 
     html = operator.get(page(Event, "changelist")).content.decode()
 
     assert "llm.cost: $4.00 of $5.00" in html
+    assert "gold: past_due, suspended" in html
     assert "test of an endpoint" in html
