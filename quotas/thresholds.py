@@ -25,7 +25,7 @@ WHERE q.id = ANY(%(ids)s::uuid[]) AND {IS_LITTLE}
         SELECT FROM quotas_event e
         WHERE (e.quota_id, e.type) = (q.id, 'quota.limit_reached') AND e.reset_date IS NOT DISTINCT FROM q.reset_date
     )
-"""
+"""  # noqa: S608 - only what stands above is put in
 
 # The lock lets holds pass, and nobody who would give the quota to another user.
 TELL = f"""
@@ -35,11 +35,11 @@ WITH reached AS MATERIALIZED (
     ORDER BY q.id FOR KEY SHARE SKIP LOCKED
 )
 SELECT quotas_reached(q, 'quota.limit_reached', 100, %(now)s, true) FROM reached
-"""
+"""  # noqa: S608
 
 
 def note_refusal(*, quota_ids: Sequence[UUID]) -> None:
-    """Write of quotas that have just refused a call that their limits are reached, if little is left and it is not known yet."""
+    """Write of quotas that have just refused a call that their limits are reached, if little is left: once a period."""
     if not quota_ids:
         return
     with connection.cursor() as cursor:
