@@ -343,6 +343,8 @@ HOLD_GRACE_SECONDS = env_int("HOLD_GRACE_SECONDS", 60)
 RESERVATION_SECONDS = env_int("RESERVATION_SECONDS", 900)
 # Events, and the webhooks that told of them, are kept for so long.
 EVENT_DAYS = env_int("EVENT_DAYS", 30, least=1)
+# Endpoints are the operators', who may have receivers beside Mainstay. False: webhooks go to public addresses only.
+WEBHOOK_PRIVATE_ADDRESSES = env_bool("WEBHOOK_PRIVATE_ADDRESSES", True)
 MAX_BODY_BYTES = env_int("MAX_BODY_BYTES", 10 * 1024 * 1024)
 MAX_JSON_DEPTH = env_int("MAX_JSON_DEPTH", 32)
 # What the request history keeps of each body.

@@ -13,7 +13,7 @@ import random
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from uuid import UUID
@@ -28,6 +28,7 @@ from django.utils import timezone
 from accounts import audit
 from quotas.models import Event, WebhookDelivery, WebhookEndpoint
 from quotas.models.webhooks import SECRET_MARK
+from quotas.receivers import open_socket
 
 log = structlog.get_logger(__name__)
 
@@ -74,6 +75,8 @@ def deliver_due() -> int:
 def message(event: Event) -> bytes:
     """The body that tells of an event: the same at each attempt."""
     data = {"user_id": event.user_id, **event.payload}
+    if data.get("current_period_end"):
+        data["current_period_end"] = datetime.fromisoformat(data["current_period_end"]).astimezone(UTC)
     if event.type in {Event.Type.SOFT_LIMIT_REACHED, Event.Type.LIMIT_REACHED}:
         data["reset_date"] = event.reset_date
     whole = {"id": event.pk, "type": event.type, "created_at": event.created_at, "data": data}
@@ -153,7 +156,10 @@ async def _post(url: str, headers: dict[str, str], body: bytes) -> Answer:
     """POST, and look at the status alone. Errors are named without their text, which may repeat what we have sent."""
     try:
         async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT)) as session,
+            aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(socket_factory=open_socket),
+                timeout=aiohttp.ClientTimeout(total=TIMEOUT),
+            ) as session,
             session.post(url, data=body, headers=headers, allow_redirects=False) as response,
         ):
             status, later = response.status, response.headers.get("Retry-After")

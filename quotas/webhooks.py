@@ -1,4 +1,4 @@
-"""What operators do with webhooks: their secrets, a test, and sending again what was given up."""
+"""What operators do with webhooks: their secrets, a test, and sending again or at once."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from accounts import audit
@@ -35,8 +36,9 @@ def rotate_secret(*, endpoint_id: UUID, by: Caller | User) -> str:
 
 
 def send_test(*, endpoint: WebhookEndpoint, by: Caller | User) -> None:
-    """Have an event sent to this endpoint alone that says nothing."""
+    """Have an event sent to this endpoint alone that says nothing; `Conflict` if it is switched off."""
     with transaction.atomic():
+        _check_on(WebhookEndpoint.objects.filter(pk=endpoint.pk))
         event = Event.objects.create(
             type=Event.Type.TEST, payload={"endpoint_id": str(endpoint.pk)}, dispatched_at=timezone.now()
         )
@@ -45,12 +47,21 @@ def send_test(*, endpoint: WebhookEndpoint, by: Caller | User) -> None:
 
 
 def replay(*, delivery_id: UUID, by: Caller | User) -> None:
-    """Send a delivery again that is delivered or dead, under the same id; `Conflict` if it is on its way."""
+    """Send a delivery again that is delivered or dead, or at once what waits for another attempt, under the same id.
+
+    `Conflict` if it is due anyway, or its endpoint is switched off. The attempts of what waits count on; one that is
+    running just then decides when the next one is.
+    """
+    now, one = timezone.now(), WebhookDelivery.objects.filter(pk=delivery_id)
     with transaction.atomic():
-        ended = WebhookDelivery.objects.exclude(status=WebhookDelivery.Status.PENDING).filter(pk=delivery_id)
-        if not ended.update(**_anew()):
-            raise Conflict("This delivery is on its way already.", code="delivery_pending")
-        audit.record("webhook_delivery.replayed", by=by, target=WebhookDelivery(pk=delivery_id))
+        _check_on(WebhookEndpoint.objects.filter(deliveries=delivery_id))
+        if one.exclude(status=WebhookDelivery.Status.PENDING).update(**_anew()):
+            action = "webhook_delivery.replayed"
+        elif one.filter(status=WebhookDelivery.Status.PENDING, next_attempt_at__gt=now).update(next_attempt_at=now):
+            action = "webhook_delivery.hurried"
+        else:
+            raise Conflict("This delivery is due already, and goes out within seconds.", code="delivery_pending")
+        audit.record(action, by=by, target=WebhookDelivery(pk=delivery_id))
 
 
 def replay_dead(*, endpoint: WebhookEndpoint, by: Caller | User) -> int:
@@ -59,6 +70,12 @@ def replay_dead(*, endpoint: WebhookEndpoint, by: Caller | User) -> int:
         count = endpoint.deliveries.dead().update(**_anew())
         audit.record("webhook_endpoint.dead_replayed", by=by, target=endpoint, deliveries=count)
     return count
+
+
+def _check_on(endpoints: QuerySet[WebhookEndpoint]) -> None:
+    """Refuse to promise what an endpoint that is switched off would not get; none is switched off meanwhile."""
+    if not endpoints.filter(is_active=True).select_for_update(no_key=True, of=("self",)):
+        raise Conflict("This endpoint is switched off: nothing is sent to it. Switch it on first.", code="endpoint_off")
 
 
 def _anew() -> dict[str, Any]:

@@ -63,6 +63,8 @@ class EventAdmin(HistoryAdmin):
     @display(description="about")
     def about(self, event: Event) -> str:
         said = event.payload
+        if {"plan", "status"} <= said.keys():
+            return f"{said['plan']}: {said['status']}{', suspended' if said.get('is_suspended') else ''}"
         if not {"resource", "unit", "usage", "limit"} <= said.keys():
             return EMPTY
         used, limit = amount(said["usage"], said["unit"]), amount(said["limit"], said["unit"])

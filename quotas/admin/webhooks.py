@@ -9,7 +9,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.template.defaultfilters import pluralize
+from django.template.defaultfilters import pluralize, truncatechars
 from django.template.response import TemplateResponse
 from django.utils import timezone
 from django.utils.safestring import SafeString
@@ -185,10 +185,10 @@ class WebhookEndpointAdmin(AuditedAdmin):
 class WebhookDeliveryAdmin(HistoryAdmin):
     purpose = (
         "One event on its way to one endpoint. What fails is tried again for about two days, ever more rarely, and "
-        "then given up; it can be sent again from its page."
+        "then given up; it can be sent again, or at once, from its page."
     )
     has_history = True
-    list_display = ("created_at", "event_type", "endpoint", "shown_status", "attempts", "outcome", "next_attempt")
+    list_display = ("created_at", "title", "shown_status", "outcome", "next_attempt")
     list_select_related = ("endpoint", "event")
     list_filter = (
         ("status", ChoicesDropdownFilter),
@@ -215,9 +215,10 @@ class WebhookDeliveryAdmin(HistoryAdmin):
             return queryset.filter(Q(pk=wanted) | Q(event_id=wanted)), False
         return super().get_search_results(request, queryset, search_term)
 
-    @display(description="event", ordering="event__type")
-    def event_type(self, delivery: WebhookDelivery) -> str:
-        return delivery.event.type
+    @display(description="event", header=True, ordering="event__type")
+    def title(self, delivery: WebhookDelivery) -> list[str]:
+        """Long addresses would push the other columns out of sight."""
+        return [delivery.event.type, truncatechars(str(delivery.endpoint), 50)]
 
     @display(description="event")
     def shown_event(self, delivery: WebhookDelivery) -> SafeString | str:
@@ -240,22 +241,21 @@ class WebhookDeliveryAdmin(HistoryAdmin):
         return json_block(json.loads(message(delivery.event)))
 
     def has_replay_permission(self, request: HttpRequest, obj: str | None = None) -> bool:
-        """Named by the action. `obj` is an id: what is on its way cannot be sent again."""
-        if not request.user.has_perm("quotas.change_webhookdelivery"):
-            return False
-        return obj is None or WebhookDelivery.objects.exclude(status=Status.PENDING).filter(pk=obj).exists()
+        """Named by the action."""
+        return bool(request.user.has_perm("quotas.change_webhookdelivery"))
 
     @action(
         description="Replay",
         icon="replay",
         permissions=["replay"],
         dialog={
-            "title": "Send this again?",
-            "description": "It is sent under its former id, so a receiver that has it already can tell.",
+            "title": "Send this now?",
+            "description": "What was delivered or given up is sent again, and what waits for another attempt waits no "
+            "longer. The id stays, so a receiver that has it already can tell.",
             "form_class": BaseDialogForm,
-            "form_submit_text": "Send again",
+            "form_submit_text": "Send now",
         },
     )
     def replay(self, request: HttpRequest, form: BaseDialogForm, object_id: str) -> HttpResponse:
         delivery = self.find(request, object_id)
-        return self.carry_out(request, "It is on its way again.", webhooks.replay, delivery_id=delivery.pk)
+        return self.carry_out(request, "It is on its way.", webhooks.replay, delivery_id=delivery.pk)

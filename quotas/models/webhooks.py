@@ -17,6 +17,7 @@ from django.utils import timezone
 from accounts.encryption import EncryptedTextField
 from accounts.ids import uuid7
 from quotas.models.events import Event
+from quotas.receivers import check_url
 
 SECRET_MARK = "whsec_"  # noqa: S105
 SECRET_BYTES = 24
@@ -47,7 +48,7 @@ class WebhookEndpoint(models.Model):
     url = models.CharField(
         "URL",
         max_length=500,
-        validators=[URLValidator(schemes=["http", "https"])],
+        validators=[URLValidator(schemes=["http", "https"]), check_url],
         help_text="Gets a POST for each event, such as https://example.com/hooks/mainstay.",
     )
     description = models.CharField(max_length=200, blank=True)
@@ -74,6 +75,9 @@ class WebhookEndpoint(models.Model):
         ordering = ("id",)
         constraints: ClassVar = [
             models.CheckConstraint(condition=Q(url__regex=r"^https?://."), name="webhookendpoint_url_http"),
+            models.CheckConstraint(
+                condition=~Q(url__regex=r"^https?://[^/?#]*@"), name="webhookendpoint_url_no_credentials"
+            ),
             models.CheckConstraint(
                 condition=Q(
                     event_types__contained_by=[

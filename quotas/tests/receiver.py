@@ -42,8 +42,12 @@ class Receiver:
         self.thread.start()
 
     @property
+    def port(self):
+        return self.server.server_port
+
+    @property
     def url(self):
-        return f"http://127.0.0.1:{self.server.server_port}"
+        return f"http://127.0.0.1:{self.port}"
 
     @property
     def ids(self):

@@ -1,9 +1,11 @@
 """What operators see of events and webhooks, and what they do with them."""
 
 import re
+from datetime import timedelta
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 
 from accounts.models import AuditEvent
 from accounts.tests.factories import UserFactory
@@ -41,7 +43,16 @@ def test_a_new_endpoint_shows_its_secret_once_and_keeps_it_encrypted(operator):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"url": "ftp://example.com"}, {"url": "example.com"}, {"event_types": ["quota.unheard_of"]}]
+    "wrong",
+    [
+        {"url": "ftp://example.com"},
+        {"url": "example.com"},
+        {"url": "http://user:s3cretpw@example.com/hooks"},
+        {"url": "https://user@example.com/hooks"},
+        {"url": "https://example.com:99999/hooks"},
+        {"url": "https://example.com:0/hooks"},
+        {"event_types": ["quota.unheard_of"]},
+    ],
 )
 def test_what_is_no_endpoint_is_refused(operator, wrong):
     answer = save(operator, page(WebhookEndpoint, "add"), **{"url": "https://example.com/hooks"} | wrong)
@@ -88,6 +99,21 @@ def test_a_test_event_is_put_on_its_way(operator):
     assert audited() == ["webhook_endpoint.tested"]
 
 
+@pytest.mark.parametrize("status", ["pending", "dead", None])
+def test_nothing_is_promised_to_an_endpoint_that_is_off(operator, status):
+    later = timezone.now() + timedelta(hours=1)
+    endpoint = EndpointFactory(is_active=False)
+    delivery = DeliveryFactory(endpoint=endpoint, status=status, next_attempt_at=later) if status else None
+
+    answer = act(operator, delivery, "replay") if delivery else act(operator, endpoint, "send_test")
+
+    assert messages(answer, operator) == ["This endpoint is switched off: nothing is sent to it. Switch it on first."]
+    assert list(WebhookDelivery.objects.values_list("status", "next_attempt_at")) == (
+        [(status, later)] if status else []
+    )
+    assert audited() == []
+
+
 def test_a_delivery_shows_what_went_wrong_and_what_is_sent_and_is_replayed(operator, alice):
     delivery = DeliveryFactory(event__user=alice, event__payload={"resource": "llm"})
     seen = operator.get(page(delivery)).content.decode()
@@ -97,10 +123,11 @@ def test_a_delivery_shows_what_went_wrong_and_what_is_sent_and_is_replayed(opera
 
     answer = act(operator, delivery, "replay")
 
-    assert messages(answer, operator) == ["It is on its way again."]
+    assert messages(answer, operator) == ["It is on its way."]
     delivery.refresh_from_db()
     assert (delivery.status, delivery.attempts) == ("pending", 0)
-    assert operator.post(page(delivery, "replay"), {"_form_submitted": "on"}).status_code == 403
+    again = act(operator, delivery, "replay")
+    assert messages(again, operator) == ["This delivery is due already, and goes out within seconds."]
     assert audited() == ["webhook_delivery.replayed"]
 
 
@@ -145,8 +172,12 @@ def test_who_sees_no_webhooks_sees_events_without_them(client, operator):
 def test_events_are_listed_with_what_they_are_about(operator):
     EventFactory(payload={"resource": "llm", "unit": "cost", "limit": 5_000_000, "usage": 4_000_000})
     Event.objects.create(type="webhook.test")
+    Event.objects.create(
+        type="subscription.changed", payload={"plan": "gold", "status": "past_due", "is_suspended": True}
+    )
 
     html = operator.get(page(Event, "changelist")).content.decode()
 
     assert "llm.cost: $4.00 of $5.00" in html
+    assert "gold: past_due, suspended" in html
     assert "test of an endpoint" in html

@@ -11,6 +11,7 @@ import orjson
 import pytest
 import time_machine
 from django.conf import settings as project
+from django.db import IntegrityError
 from django.utils import timezone
 
 from accounts.models import AuditEvent
@@ -120,6 +121,8 @@ def test_a_crossing_arrives_signed_and_whole(receiver, endpoint):
         "limit": 10,
         "usage": 8,
         "held": 0,
+        "left": 2,
+        "refused": False,
         "overage_allowed": False,
         "api_key_id": None,
         "reset_date": quota.reset_date.isoformat().replace("+00:00", "Z"),
@@ -127,8 +130,34 @@ def test_a_crossing_arrives_signed_and_whole(receiver, endpoint):
     assert is_genuine(endpoint.secret, post.headers, post.body)
     assert not is_genuine(endpoint.secret, post.headers, post.body + b" ")
     assert not is_genuine("whsec_" + "A" * 32, post.headers, post.body)
+    assert is_genuine(endpoint.secret, {name.title(): value for name, value in post.headers.items()}, post.body)
+    for name, wrong in (
+        ("webhook-id", None),
+        ("webhook-timestamp", None),
+        ("webhook-timestamp", "soon"),
+        ("webhook-timestamp", "²"),
+        ("webhook-timestamp", "9" * 5000),
+        ("webhook-signature", None),
+        ("webhook-signature", "v1,é"),
+    ):
+        headers = post.headers | {name: wrong}
+        assert not is_genuine(endpoint.secret, {key: value for key, value in headers.items() if value}, post.body)
     assert state() == ("delivered", 1, 200, "")
     assert deliveries.deliver_due() == 0
+
+
+@pytest.mark.parametrize(
+    ("stored", "sent"),
+    [
+        ("2026-03-10T13:00:00+00:00", "2026-03-10T13:00:00Z"),
+        ("2026-03-10T13:00:00.5+02:00", "2026-03-10T11:00:00.500000Z"),
+        (None, None),
+    ],
+)
+def test_the_end_of_a_period_is_written_as_all_other_times(stored, sent):
+    event = Event(type=Event.Type.SUBSCRIPTION_CHANGED, payload={"current_period_end": stored})
+
+    assert orjson.loads(deliveries.message(event))["data"]["current_period_end"] == sent
 
 
 def test_the_signature_is_that_of_the_specification():
@@ -181,6 +210,44 @@ def test_what_cannot_be_reached_is_a_failure_like_any_other(url):
     status, attempts, code, error = state()
     assert (status, attempts, code) == ("pending", 1, None)
     assert error
+
+
+@pytest.mark.parametrize(
+    ("host", "private"),
+    [
+        ("169.254.169.254", True),
+        ("[fe80::1]", True),
+        ("[::ffff:169.254.169.254]", True),
+        ("127.0.0.1", False),
+        ("localhost", False),
+        ("10.1.2.3", False),
+        ("0.0.0.0", False),
+    ],
+)
+def test_what_is_no_address_for_receivers_is_never_connected_to(receiver, settings, host, private):
+    settings.WEBHOOK_PRIVATE_ADDRESSES = private
+    WebhookEndpoint.objects.create(url=f"http://{host}:{receiver.port}/hooks")
+    happen()
+
+    deliveries.deliver_due()
+
+    assert state()[:3] == ("pending", 1, None)
+    assert "is no address for receivers" in state()[3]
+    assert receiver.received == []
+
+
+def test_a_name_is_judged_by_what_it_leads_to(receiver):
+    WebhookEndpoint.objects.create(url=f"http://localhost:{receiver.port}/hooks")
+    happen()
+
+    deliveries.deliver_due()
+
+    assert state()[0] == "delivered"
+
+
+def test_an_endpoint_cannot_be_stored_with_a_password(db):
+    with pytest.raises(IntegrityError, match="webhookendpoint_url_no_credentials"):
+        WebhookEndpoint.objects.create(url="http://user:s3cretpw@example.com/hooks")
 
 
 def test_an_endpoint_that_hangs_holds_nobody_up(receiver, endpoint):
@@ -340,13 +407,22 @@ def test_all_that_is_dead_is_replayed_and_nothing_else(receiver, endpoint, opera
     assert AuditEvent.objects.get().metadata == {"deliveries": 2}
 
 
-def test_what_is_on_its_way_is_not_sent_twice(endpoint, operator):
-    happen()
-
+def test_what_waits_is_sent_at_once_and_once_only(receiver, endpoint, operator):
+    receiver.status, receiver.headers = 503, {"Retry-After": "3600"}
+    event = happen()
     with pytest.raises(webhooks.Conflict):
         webhooks.replay(delivery_id=delivery().pk, by=operator)
+    deliveries.deliver_due()
+    receiver.status = 200
+    assert deliveries.deliver_due() == 0
 
-    assert not AuditEvent.objects.exists()
+    webhooks.replay(delivery_id=delivery().pk, by=operator)
+
+    assert deliveries.deliver_due() == 1
+    assert deliveries.deliver_due() == 0
+    assert receiver.ids == [str(event.pk)] * 2
+    assert state() == ("delivered", 2, 200, "")
+    assert AuditEvent.objects.get().action == "webhook_delivery.hurried"
 
 
 def test_a_test_event_goes_to_its_endpoint_alone(receiver, endpoint, operator):

@@ -10,7 +10,7 @@ from accounts.merging import merge_users
 from accounts.models import ApiKey, User, UserPreference
 from accounts.tests.credentials import api_key
 from accounts.tests.mailbox import work
-from quotas import events, tasks
+from quotas import events, tasks, thresholds
 from quotas.cleanup import CHORES
 from quotas.models import Event, Quota, WebhookDelivery
 from quotas.services import consume
@@ -123,7 +123,7 @@ def test_the_user_is_told_how_much_is_used_and_until_when(reader, mails):
 
     assert (mail.to, mail.subject) == ([reader.email], "80 % of your quota at 127.0.0.1:8000 is used")
     assert "Language model, cost, each month: $40.00 of $50.00 used." in mail.body
-    assert f"Once the limit is reached, calls are refused until {quota.reset_date:%Y-%m-%d} 00:00 UTC." in mail.body
+    assert f"Calls that need more than is left are refused until {quota.reset_date:%Y-%m-%d} 00:00 UTC." in mail.body
     assert "email_notifications" in mail.body
     assert len(mails()) == 1
 
@@ -139,6 +139,20 @@ def test_who_is_over_the_limit_hears_of_that_alone(reader, mails):
     assert "Calls that need more than is left are refused." in used_up.body
     assert "1,500 of 1,000 used" in over.body
     assert "Calls beyond the limit are let through" in over.body
+
+
+def test_who_has_too_little_left_for_a_call_is_not_told_that_it_is_used_up(reader, mails):
+    quota = QuotaFactory(user=reader, limit=3_600)
+    consume(user_id=reader.pk, amounts={REQUESTS: 3_450})
+    Quota.objects.filter(pk=quota.pk).update(held=50)
+
+    thresholds.note_refusal(quota_ids=[quota.pk])
+
+    (mail,) = mails()
+    assert mail.subject == "Your quota at 127.0.0.1:8000 has too little left for a call"
+    assert "3,450 of 3,600 used." in mail.body
+    assert "too little is left for it: 100 left, and 50 held by calls that had not ended." in mail.body
+    assert "used up" not in mail.subject + mail.body
 
 
 def test_the_owner_of_a_key_is_told_which_key_it_is(reader, mails):

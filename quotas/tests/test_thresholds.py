@@ -56,6 +56,8 @@ def test_each_threshold_is_told_of_once(alice):
         "limit": 100,
         "usage": 80,
         "held": 0,
+        "left": 20,
+        "refused": False,
         "threshold": 80,
         "overage_allowed": False,
         "api_key_id": None,
@@ -233,33 +235,38 @@ def with_other_rows(user):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("call", [plainly, with_an_idempotency_key, with_other_rows, lambda user: use(user, 20)])
-def test_a_refusal_over_the_soft_threshold_says_that_the_limit_is_reached(call):
+def test_a_refusal_with_little_left_says_that_the_limit_is_reached(call):
     """Also where the refusal undoes the transaction that it happens in, and once however often it happens."""
     user = UserFactory()
     QuotaFactory(user=user, limit=100)
     QuotaFactory(user=user, limit=1000, period="day")
-    use(user, 70)
-    services.reserve(user_id=user.pk, amounts={REQUESTS: 15}, seconds=60)
+    use(user, 96)
+    services.reserve(user_id=user.pk, amounts={REQUESTS: 1}, seconds=60)
     begun = timezone.now()
 
     for _ in range(3):
         with pytest.raises(QuotaExceeded):
             call(user)
 
-    event = Event.objects.get()
-    assert (event.type, event.user_id, event.payload["period"]) == (FULL, user.pk, "month")
-    assert (event.payload["usage"], event.payload["held"], event.payload["limit"]) == (70, 15, 100)
+    event = Event.objects.get(type=FULL)
+    assert (event.user_id, event.payload["period"], event.payload["refused"]) == (user.pk, "month", True)
+    assert [event.payload[name] for name in ("usage", "held", "limit", "left")] == [96, 1, 100, 3]
     assert begun < event.created_at < timezone.now()
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_call_that_is_simply_too_large_reaches_nothing():
+@pytest.mark.parametrize(("used", "held"), [(70, 0), (95, 0), (70, 30)])
+def test_a_call_that_is_simply_too_large_reaches_nothing_until_all_is_used(used, held):
+    """Nor does one that what is held leaves no room for: it may come back."""
     user = UserFactory()
-    QuotaFactory(user=user, limit=100)
-    use(user, 70)
+    QuotaFactory(user=user, limit=100, soft_threshold=100)
+    use(user, used)
+    Quota.objects.update(held=held)
 
     with pytest.raises(QuotaExceeded):
         use(user, 31)
 
     assert told() == []
-    assert Quota.objects.get().current_usage == 70
+    Quota.objects.update(held=0)
+    use(user, 100 - used)
+    assert told() == [SOFT, FULL]
