@@ -35,6 +35,13 @@ class Period(models.TextChoices):
     NONE = "none", "Never resets"
 
 
+def each(period: str) -> str:
+    """How often, in words: `a month`, `an hour`, `in all`."""
+    if period == Period.NONE:
+        return "in all"
+    return f"an {period}" if period == Period.HOUR else f"a {period}"
+
+
 class Cycle(models.TextChoices):
     """What periods are counted from."""
 

@@ -20,6 +20,7 @@ from accounts.tasks import enqueue
 from quotas import plan_rates, services
 from quotas.admin.display import amount
 from quotas.admin.forms import PlanForm
+from quotas.meters import each
 from quotas.models import Plan, PlanLimit, Subscription
 from quotas.tasks import apply_plan_limits
 
@@ -76,7 +77,8 @@ class PlanAdmin(AuditedAdmin):
     @display(description="limits")
     def limits(self, plan: Plan) -> str:
         limits = (
-            f"{amount(row.limit, row.unit)} {row.resource_type}.{row.unit} a {row.period}" for row in plan.limits.all()
+            f"{amount(row.limit, row.unit)} {row.resource_type}.{row.unit} {each(row.period)}"
+            for row in plan.limits.all()
         )
         return " · ".join(limits) or EMPTY
 
@@ -85,9 +87,9 @@ class PlanAdmin(AuditedAdmin):
         live = getattr(plan, "live", 0)
         return link_to_list(f"{live:,}", "quotas_subscription", plan__id__exact=plan.pk) if live else "0"
 
-    @display(description="limits reach")
+    @display(description="limits reached")
     def reach(self, plan: Plan) -> SafeString:
-        return label("subscribers are being moved", "warning") if plan.limits_changed_at else label("all subscribers")
+        return label("moving them", "warning") if plan.limits_changed_at else label("all")
 
     def save_related(
         self, request: HttpRequest, form: ModelForm[Plan], formsets: list[BaseModelFormSet[Any, Any]], change: bool

@@ -22,7 +22,7 @@ from quotas.admin.quota_page import glance
 from quotas.admin.rights import may_adjust
 from quotas.admin.stripe import stripe_link
 from quotas.admin.subscriptions import CHANGE_PLAN, change_of_plan
-from quotas.meters import Meter
+from quotas.meters import Meter, each
 from quotas.models import Plan, Subscription
 
 QUOTAS = "Quotas"
@@ -122,5 +122,5 @@ class UserWithPlanAdmin(UserAdmin):
         user, said = self.find(request, object_id), form.cleaned_data
         meter = Meter(said["resource"], said["unit"])
         terms = {"meter": meter, "period": said["period"], "limit": said["limit"], "reason": said["reason"]}
-        done = f"{user} has a quota of {meter} a {said['period']} now."
+        done = f"{user} has a quota of {meter} {each(said['period'])} now."
         return self.carry_out(request, done, services.add_quota, user_id=user.pk, **terms)

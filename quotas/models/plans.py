@@ -11,7 +11,7 @@ from django.db.models import F, Func, Q
 from django.utils import timezone
 
 from accounts.ids import uuid7
-from quotas.meters import Cycle, Period, Resource, Unit
+from quotas.meters import Cycle, Period, Resource, Unit, each
 from quotas.windows import validate_rate_limits
 
 # Objects three levels deep, and then numbers of at least 1. `quotas.windows` knows which names there may be.
@@ -105,4 +105,4 @@ class PlanLimit(LimitFields):
         ]
 
     def __str__(self) -> str:
-        return f"{self.limit} {self.resource_type}.{self.unit} a {self.period}"
+        return f"{self.limit} {self.resource_type}.{self.unit} {each(self.period)}"

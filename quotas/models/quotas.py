@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from accounts.ids import uuid7
 from accounts.models import ApiKey
-from quotas.meters import Meter
+from quotas.meters import Meter, each
 from quotas.models.plans import LimitFields
 
 
@@ -127,7 +127,7 @@ class Quota(LimitFields):
         ]
 
     def __str__(self) -> str:
-        return f"{self.resource_type}.{self.unit} a {self.period}"
+        return f"{self.resource_type}.{self.unit} {each(self.period)}"
 
     @property
     def meter(self) -> Meter:

@@ -14,7 +14,7 @@ from accounts.caller import Caller
 from accounts.exceptions import Conflict, InvalidInput, NotFound
 from accounts.models import ApiKey, User
 from accounts.scopes import Scope
-from quotas.meters import Meter, period_end
+from quotas.meters import Meter, each, period_end
 from quotas.models import Quota
 from quotas.pools import fit
 from quotas.services.periods import reset_due
@@ -32,7 +32,7 @@ class Budget:
     limit: int
 
     def __str__(self) -> str:
-        return f"{self.meter} a {self.period}"
+        return f"{self.meter} {each(self.period)}"
 
 
 def current_budgets(*, key_id: UUID) -> list[Quota]:

@@ -279,7 +279,7 @@ def test_the_list_is_replaced_and_what_stays_keeps_its_usage(alice, key, quota):
 
     set_budgets(key, (REQUESTS, "day", 20), (COST, "none", 7))
 
-    assert of_key(key) == {"llm.cost a none": 7, "llm.requests a day": 20}
+    assert of_key(key) == {"llm.cost in all": 7, "llm.requests a day": 20}
     kept = Quota.objects.of_key(key.pk).get(unit="requests")
     assert (kept.limit, *state(kept)) == (20, 2, 3)
     services.settle(reservation_id=hold.id, used={REQUESTS: 3})
