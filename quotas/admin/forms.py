@@ -28,8 +28,9 @@ RATE_LIMITS_EXAMPLE = "default requests second 5\ndefault requests minute 60\nin
 RATE_LIMITS_HELP = (
     f"One a line: section, unit, window and number, such as inference requests minute 60. Sections are the classes of "
     f"routes ({', '.join(RouteClass.values)}), each counted by itself for each user; default, for the classes without "
-    f"a line of their own (a line for a class sets all of default's aside for it); key, for each API key; channel, for each channel that a key acts on. Units: {', '.join(UNITS)}. "
-    f"Windows: {', '.join(SIZES)}. Without any line, nothing is limited."
+    f"a line of their own (one line for a class sets all of default's aside for it); key, for each API key; channel, "
+    f"for each channel that a key acts on. Units: {', '.join(UNITS)}. Windows: {', '.join(SIZES)}. Without any line, "
+    f"nothing is limited."
 )
 # Far above any use, far below where sums of them would leave 64 bits.
 MOST = 10**15
