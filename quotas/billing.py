@@ -18,10 +18,10 @@ from accounts import audit
 from accounts.caller import Caller
 from accounts.exceptions import Conflict, InvalidInput, NotFound
 from accounts.models import User
-from quotas import services, stripe_api, stripe_sync, subscriptions
+from quotas import checkouts, services, stripe_api, stripe_sync, subscriptions
 from quotas.exceptions import BillingNotConfigured, CustomerUnknown
 from quotas.models import Plan, Subscription
-from quotas.stripe_api import StripeSubscription
+from quotas.stripe_api import CheckoutPage, StripeSubscription
 
 Status = Subscription.Status
 By = Caller | User
@@ -31,27 +31,28 @@ def open_checkout(*, user_id: UUID, plan: Plan, by: By, success_url: str = "", c
     """The address of the page at Stripe on which the user can buy `plan`.
 
     `InvalidInput` if the plan is not sold, or a page to return to is not one of ours; `Conflict` if the user has bought
-    one already. Who has never had a trial gets the plan's.
+    one already, or just does in another call. Who has never had a trial gets the plan's.
     """
     _check_configured()
     user = _user(user_id)
     price_id = _price_of(plan)
     success_url = checked_return(success_url, "success_url") or settings.BILLING_SUCCESS_URL
     cancel_url = checked_return(cancel_url, "cancel_url") or settings.BILLING_CANCEL_URL
-    bought = _sold(user_id)
-    if bought is not None and bought.status != Status.INCOMPLETE:
-        raise Conflict("There is a subscription already: change its plan instead.", code="already_subscribed")
+    _check_bought_nothing(user_id)
     trial_days = 0 if Subscription.objects.filter(user=user).exclude(trial_end=None).exists() else plan.trial_days
 
     def checkout(customer_id: str) -> str:
-        return stripe_api.create_checkout(
-            customer_id=customer_id,
-            user_id=user_id,
-            price_id=price_id,
-            trial_days=trial_days,
-            success_url=success_url,
-            cancel_url=cancel_url,
-        )
+        def sell() -> CheckoutPage:
+            return stripe_api.create_checkout(
+                customer_id=customer_id,
+                user_id=user_id,
+                price_id=price_id,
+                trial_days=trial_days,
+                success_url=success_url,
+                cancel_url=cancel_url,
+            )
+
+        return checkouts.open_page(customer_id=customer_id, sell=sell, check=lambda: _check_bought_nothing(user_id))
 
     address = _as_customer(user, by, checkout)
     audit.record("billing.checkout_opened", by=by, target=user, plan=plan.slug, trial_days=trial_days)
@@ -211,6 +212,13 @@ def _user(user_id: UUID) -> User:
     if user is None:
         raise NotFound("No such user.")
     return user
+
+
+def _check_bought_nothing(user_id: UUID) -> None:
+    _user(user_id)
+    bought = _sold(user_id)
+    if bought is not None and bought.status != Status.INCOMPLETE:
+        raise checkouts.already_subscribed()
 
 
 def _sold(user_id: UUID) -> Subscription | None:

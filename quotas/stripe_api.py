@@ -49,6 +49,14 @@ stripe.enable_telemetry = False
 
 
 @dataclass(frozen=True, slots=True)
+class CheckoutPage:
+    """A page of Stripe's that sells a subscription."""
+
+    id: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
 class StripeSubscription:
     """A subscription as Stripe has it now."""
 
@@ -89,19 +97,13 @@ def create_customer(*, user_id: UUID, email: str, former: str = "") -> str:
 
 def create_checkout(
     *, customer_id: str, user_id: UUID, price_id: str, trial_days: int, success_url: str, cancel_url: str
-) -> str:
-    """The address of a page that sells a subscription. The customer's other such pages are closed before.
-
-    Two open pages could both be paid, and would make two subscriptions.
-    """
+) -> CheckoutPage:
+    """A page that sells a subscription. `checkouts` sees to it that a customer has one at a time."""
     terms: SessionCreateParamsSubscriptionData = {"metadata": {"user_id": str(user_id)}}
     if trial_days:
         terms["trial_period_days"] = trial_days
     with _calling():
-        sessions = _client().v1.checkout.sessions
-        for page in sessions.list({"customer": customer_id, "status": "open", "limit": PAGE}).data:
-            sessions.expire(page.id)
-        made = sessions.create(
+        made = _client().v1.checkout.sessions.create(
             {
                 "mode": "subscription",
                 "customer": customer_id,
@@ -112,7 +114,29 @@ def create_checkout(
                 "cancel_url": cancel_url,
             }
         )
-        return made.url or ""
+        return CheckoutPage(made.id, made.url or "")
+
+
+def close_pages(customer_id: str) -> None:
+    """Close all pages on which a customer could buy. `StripeRefused` if one cannot be, because it is being paid."""
+    try:
+        pages = _open_pages(customer_id)
+        for page_id in pages:
+            close_page(page_id)
+        if pages and _open_pages(customer_id):
+            raise StripeRefused("A payment is under way.")
+    except CustomerUnknown:
+        if not _was_deleted(customer_id):
+            raise
+
+
+def close_page(page_id: str) -> None:
+    """Close a page. One that was paid or has run out meanwhile is left alone."""
+    with _calling():
+        try:
+            _client().v1.checkout.sessions.expire(page_id)
+        except stripe.InvalidRequestError as error:
+            log.info("page_not_closed", page=page_id, request_id=error.request_id)
 
 
 def create_portal(*, customer_id: str, return_url: str) -> str:
@@ -247,6 +271,12 @@ def _is_event(event: Any) -> bool:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
+
+
+def _open_pages(customer_id: str) -> list[str]:
+    with _calling():
+        found = _client().v1.checkout.sessions.list({"customer": customer_id, "status": "open", "limit": PAGE})
+        return [page.id for page in found.auto_paging_iter()]
 
 
 def _was_deleted(customer_id: str) -> bool:

@@ -99,11 +99,9 @@ def _lock_owner(customer_id: str) -> User | None:
 
 
 def _is_news(state: CustomerState) -> bool:
-    StripeCustomer.objects.bulk_create(
-        [StripeCustomer(stripe_id=state.customer_id, synced_at=state.asked_at)], ignore_conflicts=True
-    )
-    known = StripeCustomer.objects.filter(stripe_id=state.customer_id)
-    return bool(known.filter(synced_at__lte=state.asked_at).update(synced_at=state.asked_at))
+    StripeCustomer.objects.bulk_create([StripeCustomer(stripe_id=state.customer_id)], ignore_conflicts=True)
+    known = StripeCustomer.objects.filter(Q(synced_at=None) | Q(synced_at__lte=state.asked_at))
+    return bool(known.filter(stripe_id=state.customer_id).update(synced_at=state.asked_at))
 
 
 def database_clock() -> datetime:

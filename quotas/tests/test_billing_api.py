@@ -1,20 +1,22 @@
 """What the endpoints of billing refuse, and how they speak to Stripe."""
 
 import threading
+from datetime import timedelta
 
 import pytest
 import stripe.params
 from django.db import connection
+from django.utils import timezone
 from stripe.params import billing_portal, checkout
 
-from accounts.exceptions import Conflict
+from accounts.exceptions import Conflict, NotFound
 from accounts.models import User
 from quotas import billing, stripe_api
-from quotas.exceptions import PaymentFailed, StripeRefused
-from quotas.models import Plan, Subscription
+from quotas.exceptions import CheckoutInProgress, PaymentFailed, StripeRefused
+from quotas.models import Plan, StripeCustomer, Subscription
 from quotas.stripe_double.routes import ROUTES
 from quotas.tests.billing import WEBHOOK
-from quotas.tests.factories import PlanFactory
+from quotas.tests.factories import PlanFactory, SubscriptionFactory
 from tests.shape import error_of
 
 CHECKOUT, PORTAL = "/api/v1/billing/checkout-session", "/api/v1/billing/portal-session"
@@ -136,23 +138,85 @@ def test_a_wrong_key_is_our_fault_not_the_callers(buyer, settings):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_two_checkouts_at_once_end_with_one_customer(buyer):
-    together, made = threading.Barrier(2), []
+def test_of_checkouts_at_once_one_page_is_open_and_one_customer_made(buyer):
+    together, made = threading.Barrier(4), []
 
     def checkout():
         together.wait()
         plan = Plan.objects.get(slug="pro")
-        made.append(billing.open_checkout(user_id=buyer.user.pk, plan=plan, by=buyer.user))
+        try:
+            made.append(billing.open_checkout(user_id=buyer.user.pk, plan=plan, by=buyer.user))
+        except CheckoutInProgress as refusal:
+            made.append(refusal.code)
         connection.close()
 
-    threads = [threading.Thread(target=checkout) for _ in range(2)]
+    threads = [threading.Thread(target=checkout) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
 
-    assert len(made) == 2
+    assert len(made) == 4
+    assert [one["status"] for one in buyer.account.sessions.values()].count("open") == 1
     assert list(buyer.account.customers) == [buyer.customer_id]
+
+
+def test_who_opens_a_page_keeps_others_out_until_the_claim_runs_out(buyer):
+    buyer.checkout("pro")
+    claims = StripeCustomer.objects.filter(stripe_id=buyer.customer_id)
+    claims.update(busy_until=timezone.now() + timedelta(seconds=60))
+
+    refused = buyer.client.post(CHECKOUT, {"plan": "pro"})
+    assert (error_of(refused, 409)["code"], refused["Retry-After"]) == ("checkout_in_progress", "1")
+
+    claims.update(busy_until=timezone.now())
+    buyer.checkout("pro")
+    assert claims.get().busy_until is None
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "refusal"),
+    [
+        (lambda buyer: StripeCustomer.objects.update(busy_until=timezone.now()), CheckoutInProgress),
+        (lambda buyer: User.objects.filter(pk=buyer.user.pk).update(is_active=False), NotFound),
+        (lambda buyer: SubscriptionFactory(user=buyer.user, stripe_subscription_id="sub_1"), Conflict),
+    ],
+)
+def test_a_page_that_must_not_be_any_more_when_it_is_made_is_closed(buyer, monkeypatch, meanwhile, refusal):
+    create = stripe_api.create_checkout
+
+    def slow(**terms):
+        meanwhile(buyer)
+        return create(**terms)
+
+    monkeypatch.setattr(stripe_api, "create_checkout", slow)
+    with pytest.raises(refusal):
+        billing.open_checkout(user_id=buyer.user.pk, plan=Plan.objects.get(slug="pro"), by=buyer.user)
+
+    assert [one["status"] for one in buyer.account.sessions.values()] == ["expired"]
+
+
+def test_who_has_paid_and_was_not_heard_of_yet_cannot_buy_twice(buyer):
+    buyer.account.pay(buyer.checkout("pro"))
+
+    assert error_of(buyer.client.post(CHECKOUT, {"plan": "pro"}), 409)["code"] == "already_subscribed"
+    assert buyer.standing() == ("pro", "active", "pro")
+
+
+def test_a_first_payment_that_failed_cannot_be_made_any_more_beside_a_second_purchase(buyer):
+    session = buyer.checkout("pro")
+    buyer.account.break_card(buyer.customer_id)
+    first = buyer.account.pay(session)
+    buyer.hear()
+    assert buyer.subscription.status == "incomplete"
+
+    second = buyer.checkout("team")
+    buyer.account.mend_card(buyer.customer_id)
+    buyer.account.pay(second)
+    buyer.hear()
+
+    assert first["status"] == "canceled"
+    assert buyer.standing() == ("team", "active", "team")
 
 
 def test_a_customer_of_another_account_is_made_anew(buyer):
