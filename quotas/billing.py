@@ -18,7 +18,7 @@ from accounts import audit
 from accounts.caller import Caller
 from accounts.exceptions import Conflict, InvalidInput, NotFound
 from accounts.models import User
-from quotas import checkouts, services, stripe_api, stripe_sync, subscriptions
+from quotas import checkouts, services, stripe_api, stripe_catchup, stripe_sync, subscriptions
 from quotas.exceptions import BillingNotConfigured, CustomerUnknown
 from quotas.models import Plan, Subscription
 from quotas.stripe_api import CheckoutPage, StripeSubscription
@@ -175,6 +175,7 @@ def _write_down(sold: Subscription, action: str, *, by: By, **metadata: Any) -> 
     """First who did it, which nobody else can tell us; then how it is now, which an event tells too if we fail."""
     audit.record(action, by=by, target=sold, **metadata)
     stripe_sync.apply(stripe_sync.read_customer(sold.stripe_customer_id))
+    stripe_catchup.look_elsewhere(sold.stripe_customer_id)
 
 
 # Customers -----------------------------------------------------------------------------------------------------------

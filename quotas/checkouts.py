@@ -1,7 +1,8 @@
 """One page at a time on which a customer can buy: two open ones could both be paid, and make two subscriptions.
 
-No transaction may wait for Stripe, so whoever opens a page claims the customer for a while instead. A claim that runs out
-meanwhile does no harm: its holder looks after the page was made, and closes it if somebody else has come in between.
+No transaction may wait for Stripe, so whoever opens a page claims the customer for a while instead. A claim that
+runs out meanwhile does no harm: its holder looks after the page was made, and closes it if somebody else has come in
+between.
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ from accounts.ids import uuid7
 class StripeCustomer(models.Model):
     """How far we know a customer of Stripe's: when the question was asked whose answer was written down last.
 
-    Its row is the lock under which answers about a customer are applied, and it keeps older ones out. It keeps out, too,
-    who would open a second checkout while a first one is being opened.
+    Its row is the lock under which answers about a customer are applied, and it keeps older ones out. It keeps
+    out, too, who would open a second checkout while a first one is being opened.
     """
 
     id: models.UUIDField[UUID, UUID] = models.UUIDField(primary_key=True, default=uuid7, editable=False)
