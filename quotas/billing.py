@@ -89,7 +89,7 @@ def checked_return(address: str, param: str) -> str:
 def choose_plan(*, user_id: UUID, plan: Plan, by: By) -> None:
     """What a user does: a higher plan at once, a lower one when the period ends.
 
-    To choose the plan that one has, calls off a change that was planned. `Conflict` with the code same_plan,
+    To choose the plan that one has, calls off an end or a change that was planned. `Conflict` with the code same_plan,
     checkout_required if nothing was bought yet, or payment_due; `InvalidInput` if the plan is not for sale.
     """
     current = services.current_subscription(user_id=user_id)
@@ -98,8 +98,6 @@ def choose_plan(*, user_id: UUID, plan: Plan, by: By) -> None:
     if current.stripe_subscription_id is not None:
         is_rise = plan.position > current.plan.position or current.status == Status.TRIALING
         _change_at_stripe(current, plan, by=by, at_once=is_rise)
-    elif plan == current.plan and current.next_plan is not None:
-        subscriptions.resume(user_id=user_id, by=by)
     elif plan.is_default or plan == current.plan:
         subscriptions.change_at_period_end(user_id=user_id, plan=plan, by=by)
     else:
@@ -107,8 +105,11 @@ def choose_plan(*, user_id: UUID, plan: Plan, by: By) -> None:
         raise Conflict("This plan has to be bought first: open a checkout session.", code="checkout_required")
 
 
-def change_plan(*, user_id: UUID, plan: Plan, by: By, at_once: bool = True, reason: str = "") -> None:
-    """What an operator does: any plan, at once or when the period ends. What Stripe sells is changed at Stripe."""
+def change_plan(*, user_id: UUID, plan: Plan, by: By, at_once: bool = True, reason: str = "") -> Subscription | None:
+    """What an operator does: any plan, at once or when the period ends. What Stripe sells is changed at Stripe.
+
+    Answers what the user has then: from a trial at Stripe to the default plan, it takes until the trial's end.
+    """
     sold = _sold(user_id)
     if sold is not None:
         _change_at_stripe(sold, plan, by=by, at_once=at_once, reason=reason)
@@ -116,6 +117,7 @@ def change_plan(*, user_id: UUID, plan: Plan, by: By, at_once: bool = True, reas
         services.change_plan(user_id=user_id, plan=plan, by=by, reason=reason)
     else:
         subscriptions.change_at_period_end(user_id=user_id, plan=plan, by=by, reason=reason)
+    return services.current_subscription(user_id=user_id)
 
 
 def cancel(*, user_id: UUID, by: By, at_once: bool = False, reason: str = "") -> None:
@@ -125,13 +127,31 @@ def cancel(*, user_id: UUID, by: By, at_once: bool = False, reason: str = "") ->
         local = subscriptions.end_now if at_once else subscriptions.cancel
         local(user_id=user_id, by=by, reason=reason)
     elif at_once:
-        stripe_api.cancel_now(sold.stripe_subscription_id or "")
-        _write_down(sold, "billing.ended", by=by, reason=reason)
+        if stripe_api.cancel_now(sold.stripe_subscription_id or ""):
+            _write_down(sold, "billing.ended", by=by, reason=reason)
+        else:
+            _sync(sold)
     else:
         if sold.cancel_at_period_end:
             raise Conflict("The subscription ends with its period already.", code="already_canceled")
         stripe_api.cancel_at_period_end(_at_stripe(sold))
         _write_down(sold, "billing.cancel_planned", by=by, reason=reason)
+
+
+def end_now(*, user_id: UUID, by: By, reason: str = "") -> bool:
+    """What an operator does: end the subscription at once. What is sold at another account of Stripe's ends here alone.
+
+    False if it is such a one: there, it goes on.
+    """
+    sold = _sold(user_id)
+    try:
+        cancel(user_id=user_id, by=by, at_once=True, reason=reason)
+    except CustomerUnknown:
+        if sold is None:
+            raise
+        subscriptions.end_unknown(sold=sold, by=by, reason=reason)
+        return False
+    return True
 
 
 def resume(*, user_id: UUID, by: By, reason: str = "") -> None:
@@ -151,8 +171,8 @@ def _change_at_stripe(sold: Subscription, plan: Plan, *, by: By, at_once: bool, 
     if sold.status not in Subscription.IN_ORDER:
         raise Conflict("A payment is due: settle it first, in the customer portal.", code="payment_due")
     if plan == sold.plan:
-        if sold.next_plan is None:
-            raise Conflict(f"The plan is {plan} already.", code="same_plan")
+        if not sold.awaits_something:
+            raise subscriptions.same_plan(plan)
         resume(user_id=sold.user_id, by=by, reason=reason)
     elif plan.is_default and not plan.stripe_price_id:
         cancel(user_id=sold.user_id, by=by, at_once=at_once and sold.status != Status.TRIALING, reason=reason)
@@ -174,6 +194,10 @@ def _at_stripe(sold: Subscription) -> StripeSubscription:
 def _write_down(sold: Subscription, action: str, *, by: By, **metadata: Any) -> None:
     """First who did it, which nobody else can tell us; then how it is now, which an event tells too if we fail."""
     audit.record(action, by=by, target=sold, **metadata)
+    _sync(sold)
+
+
+def _sync(sold: Subscription) -> None:
     stripe_sync.apply(stripe_sync.read_customer(sold.stripe_customer_id))
     stripe_catchup.look_elsewhere(sold.stripe_customer_id)
 

@@ -223,14 +223,16 @@ def resume(subscription: StripeSubscription) -> None:
         _update(subscription, changes)
 
 
-def cancel_now(subscription_id: str) -> None:
-    """End a subscription at once. One that has ended already, or is gone, is left alone."""
+def cancel_now(subscription_id: str) -> bool:
+    """End a subscription at once. False if there was none to end: it has ended already, or Stripe never had it."""
     with _calling():
         try:
             _client().v1.subscriptions.cancel(subscription_id)
         except stripe.InvalidRequestError as error:
             if error.code != "resource_missing":
                 raise
+            return False
+        return True
 
 
 def verified_event(payload: bytes, signature: str) -> dict[str, Any]:

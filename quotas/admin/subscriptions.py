@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from django.contrib import admin
@@ -62,11 +64,23 @@ END_NOW = {
 }
 
 
-def change_of_plan(user: User, form: PlanDialog) -> tuple[str, dict[str, Any]]:
+def change_of_plan(user: User, form: PlanDialog) -> tuple[Callable[[Subscription], str], dict[str, Any]]:
     """What to say when it is done, and the arguments of `billing.change_plan`."""
     change = {name: form.cleaned_data[name] for name in ("plan", "at_once", "reason")}
-    when = "now" if change["at_once"] else "when the period ends"
-    return f"{user} is on {change['plan']} {when}.", {"user_id": user.pk, **change}
+    return partial(_standing, user), {"user_id": user.pk, **change}
+
+
+def _standing(user: User, subscription: Subscription) -> str:
+    if not subscription.awaits_something:
+        return f"{user} is on {subscription.plan} now."
+    what = "trial" if subscription.status == Subscription.Status.TRIALING else "period"
+    return f"{user} is on {subscription.next_plan or 'the default plan'} when the {what} ends."
+
+
+def _ended(told_stripe: bool) -> str:
+    if told_stripe:
+        return "The subscription has ended."
+    return "The subscription has ended here. Stripe does not know it: if another account sells it, end it there."
 
 
 @admin.register(Subscription)
@@ -149,10 +163,10 @@ class SubscriptionAdmin(ServiceTransferAdmin):
 
     @action(description="End now", icon="block", permissions=["manage"], dialog=END_NOW)
     def end_now(self, request: HttpRequest, form: ReasonDialog, object_id: str) -> HttpResponse:
-        return self._carry_out(request, form, object_id, "The subscription has ended.", billing.cancel, at_once=True)
+        return self._carry_out(request, form, object_id, _ended, billing.end_now)
 
     def _carry_out(
-        self, request: HttpRequest, form: ReasonDialog, object_id: str, done: str, service: Any, **arguments: Any
+        self, request: HttpRequest, form: ReasonDialog, object_id: str, done: str | Callable[[Any], str], service: Any
     ) -> HttpResponse:
         user_id, reason = self.find(request, object_id).user_id, form.cleaned_data["reason"]
-        return self.carry_out(request, done, service, user_id=user_id, reason=reason, **arguments)
+        return self.carry_out(request, done, service, user_id=user_id, reason=reason)

@@ -7,6 +7,7 @@ from quotas import services
 from quotas.models import Plan, Quota, StripeEvent, Subscription
 from quotas.tests.factories import SubscriptionFactory
 from tests.admin import act, messages, page
+from tests.shape import error_of
 
 REASON = {"reason": "Ticket 7"}
 
@@ -110,3 +111,51 @@ def test_a_stored_event_is_replayed(operator, buyer, olga):
     assert AuditEvent.objects.get(action="billing.event_replayed").actor_id == olga.pk
     buyer.double.is_down = True
     assert messages(act(operator, event, "replay"), operator) == ["Stripe does not answer. Try again."]
+
+
+def test_from_a_trial_at_stripe_to_free_it_takes_until_the_trial_ends_and_the_message_says_so(operator, buyer):
+    Plan.objects.filter(slug="pro").update(trial_days=14)
+    buyer.buy("pro")
+
+    answer = act(operator, buyer.user, "change_plan", plan=plan("free"), at_once="yes", **REASON)
+
+    assert messages(answer, operator) == [f"{buyer.user} is on the default plan when the trial ends."]
+    assert buyer.subscription.status == "trialing"
+
+
+def test_what_another_account_of_stripes_sells_is_ended_here(operator, buyer):
+    buyer.buy("pro")
+    buyer.account.subscriptions.clear()
+    buyer.account.customers.clear()
+    row = buyer.subscription
+
+    assert error_of(buyer.client.post("/api/v1/users/me/subscription/cancel", {"at_once": True}), 409)["code"] == (
+        "customer_unknown"
+    )
+    assert not AuditEvent.objects.filter(action="billing.ended").exists()
+    answer = act(operator, row, "end_now", **REASON)
+
+    assert messages(answer, operator)[-1].startswith("The subscription has ended here.")
+    assert told("billing.ended") == ("olga@example.com", "Ticket 7")
+    assert buyer.standing() == ("free", "active", "free")
+    buyer.buy("team")
+    assert buyer.standing() == ("team", "active", "team")
+
+
+def test_what_has_ended_at_stripe_unheard_is_no_deed_of_the_operator(operator, buyer):
+    bought = buyer.buy("pro")
+    buyer.account.end(bought)
+
+    act(operator, buyer.subscription, "end_now", **REASON)
+
+    assert buyer.standing() == ("free", "active", "free")
+    assert not AuditEvent.objects.filter(action="billing.ended").exists()
+
+
+def test_another_plan_at_once_calls_off_an_end_that_was_planned(operator, given):
+    act(operator, given, "cancel", **REASON)
+
+    act(operator, given, "change_plan", plan=plan("team"), at_once="yes", **REASON)
+
+    given.refresh_from_db()
+    assert (given.plan.slug, given.awaits_something, given.canceled_at) == ("team", False, None)

@@ -115,6 +115,8 @@ def test_a_downgrade_is_called_off_by_choosing_the_present_plan_or_by_a_cancella
     assert (canceled["next_plan"], canceled["cancel_at_period_end"]) == (None, True)
     # The free plan has no price: to choose it is to cancel.
     assert error_of(buyer.client.post(CHANGE, {"plan": "free"}), 409)["code"] == "already_canceled"
+    assert buyer.post("users/me/subscription/change", plan="team")["cancel_at_period_end"] is False
+    assert buyer.post("users/me/subscription/change", plan="free")["cancel_at_period_end"] is True
     assert buyer.post("users/me/subscription/change", plan="pro")["next_plan"]["slug"] == "pro"
 
 
