@@ -12,14 +12,14 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from django.conf import settings
-from django.db import transaction
+from django.db import IntegrityError, transaction
 
 from accounts import audit
 from accounts.caller import Caller
 from accounts.exceptions import Conflict, InvalidInput, NotFound
 from accounts.models import User
 from quotas import checkouts, services, stripe_api, stripe_catchup, stripe_sync, subscriptions
-from quotas.exceptions import BillingNotConfigured, CustomerUnknown
+from quotas.exceptions import BillingNotConfigured, CustomerUnknown, StripeRefused
 from quotas.models import Plan, Subscription
 from quotas.stripe_api import CheckoutPage, StripeSubscription
 
@@ -217,10 +217,13 @@ def _as_customer(user: User, by: By, work: Callable[[str], str]) -> str:
 def _make_customer(user: User, by: By, *, former: str | None) -> str:
     """A user has one customer: of two calls at once, one writes its own down, and the other takes that."""
     made = stripe_api.create_customer(user_id=user.pk, email=user.email or "", former=former or "")
-    with transaction.atomic():
-        mine = User.objects.filter(pk=user.pk, is_active=True, stripe_customer_id=former)
-        if mine.update(stripe_customer_id=made):
-            audit.record("billing.customer_made", by=by, target=user, customer=made, former=former)
+    try:
+        with transaction.atomic():
+            mine = User.objects.filter(pk=user.pk, is_active=True, stripe_customer_id=former)
+            if mine.update(stripe_customer_id=made):
+                audit.record("billing.customer_made", by=by, target=user, customer=made, former=former)
+    except IntegrityError as error:
+        raise StripeRefused(f"Stripe has made the customer {made}, who is another user's here.") from error
     found = User.objects.filter(pk=user.pk).values_list("stripe_customer_id", flat=True).first()
     if not found:
         raise NotFound("No such user.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -41,6 +41,7 @@ RETRIES = 2
 # Seconds that a signature of a webhook is good for.
 TOLERANCE = 300
 MOST_EVENT_BYTES = 1024 * 1024
+MOST_LEVELS = 100
 PAGE = 100
 ALL_OF_IT = ["data.schedule"]
 
@@ -247,10 +248,11 @@ def verified_event(payload: bytes, signature: str) -> dict[str, Any]:
         raise InvalidInput(message, code="invalid_signature")
     try:
         event = json.loads(payload, parse_constant=_no_constant)
-    except ValueError:
+        is_storable = _is_storable(event)
+    except (ValueError, RecursionError):
         raise InvalidInput("This is no JSON.", code="invalid_event") from None
     # PostgreSQL's texts cannot hold NUL.
-    if b"\\u0000" in payload or not _is_event(event):
+    if b"\\u0000" in payload or not is_storable or not _is_event(event):
         raise InvalidInput("This is no event of Stripe's.", code="invalid_event")
     return dict(event)
 
@@ -260,6 +262,21 @@ def _is_signed(payload: bytes, signature: str, secret: str) -> bool:
         return bool(stripe.WebhookSignature.verify_header(payload, signature, secret, TOLERANCE))
     except (stripe.SignatureVerificationError, UnicodeDecodeError):
         return False
+
+
+def _is_storable(event: Any) -> bool:
+    """Whether it is nested only so far; `ValueError` if PostgreSQL cannot hold a text or a number in it."""
+    level = [event]
+    for _ in range(MOST_LEVELS):
+        level = [inner for thing in level for inner in _inside(thing)]
+        if not level:
+            json.dumps(event, ensure_ascii=False, allow_nan=False).encode()
+            return True
+    return False
+
+
+def _inside(thing: Any) -> Collection[Any]:
+    return thing.values() if isinstance(thing, dict) else thing if isinstance(thing, list) else ()
 
 
 def _is_event(event: Any) -> bool:

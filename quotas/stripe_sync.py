@@ -174,6 +174,9 @@ class _Applying:
         if self.user.erased_at is not None:
             self.reason = ERASED
             return True
+        if self._row_of(one) is None and Subscription.objects.filter(stripe_subscription_id=one.id).exists():
+            self.reason = f"The subscription {one.id} is another user's here."
+            return True
         if self.current is None or self.current.stripe_subscription_id == one.id:
             return False
         if self.current.stripe_subscription_id is not None and self.current.stripe_customer_id != one.customer_id:

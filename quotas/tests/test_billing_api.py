@@ -14,6 +14,7 @@ from accounts.models import User
 from quotas import billing, stripe_api
 from quotas.exceptions import CheckoutInProgress, PaymentFailed, StripeRefused
 from quotas.models import Plan, StripeCustomer, Subscription
+from quotas.stripe_double.account import Account
 from quotas.stripe_double.routes import ROUTES
 from quotas.tests.billing import WEBHOOK
 from quotas.tests.factories import PlanFactory, SubscriptionFactory
@@ -239,6 +240,16 @@ def test_what_stripe_sells_is_not_changed_behind_its_back(buyer, olga):
     assert Subscription.objects.live().get(user=buyer.user).plan.slug == "pro"
 
 
+def test_a_customer_who_is_another_users_is_refused_in_words(buyer, bob):
+    made = buyer.account.create_customer()
+    User.objects.filter(pk=bob.pk).update(stripe_customer_id=made["id"])
+    buyer.account.create_customer = lambda *_args: made
+
+    error = error_of(buyer.client.post(CHECKOUT, {"plan": "pro"}), 409)
+
+    assert (error["code"], made["id"] in error["message"]) == ("stripe_refused", True)
+
+
 # The double ----------------------------------------------------------------------------------------------------------
 
 PARAMS = {
@@ -293,3 +304,9 @@ def test_an_idempotency_key_answers_once_and_for_the_same_alone(double):
     assert first.id == again.id
     with pytest.raises(StripeRefused), stripe_api._calling():
         client.v1.customers.create({"email": "b@x.com"}, {"idempotency_key": "k"})
+
+
+def test_a_double_gives_other_ids_than_one_before_it():
+    first, second = (Account(version="", secret="").create_customer() for _ in range(2))
+
+    assert first["id"] != second["id"]

@@ -165,6 +165,11 @@ MALFORMED = {
     "a list": b"[]",
     "not a number": GOOD.replace(b": 1,", b": NaN,"),
     "with a NUL": GOOD.replace(b'"t"', b'"\\u0000"'),
+    "with half a character": GOOD.replace(b'"t"', b'"\\ud800"'),
+    "with half a character in a name": GOOD.replace(b'{"object": {}}', b'{"object": {"\\udfff": 1}}'),
+    "with a number without end": GOOD.replace(b'{"object": {}}', b'{"object": {"n": 1e999}}'),
+    "nested deeply": GOOD.replace(b'{"object": {}}', b'{"object": {"l": ' + b"[" * 150 + b"]" * 150 + b"}}"),
+    "nested too deeply to be read": GOOD.replace(b'{"object": {}}', b"[" * 50_000 + b"]" * 50_000),
     "an id that is no text": GOOD.replace(b'"evt_1"', b"7"),
     "a date that is none": GOOD.replace(b": 1,", b": 1e99,"),
     "data that are none": GOOD.replace(b'{"object": {}}', b"[]"),
@@ -486,3 +491,16 @@ def test_two_subscriptions_are_noted_once_until_one_has_ended(buyer):
 
     customer.refresh_from_db()
     assert customer.uncounted == []
+
+
+def test_what_is_another_users_here_is_left_to_them(buyer, olga):
+    session = buyer.checkout("pro")
+    bought = buyer.account.pay(session)
+    other = SubscriptionFactory(stripe_subscription_id=bought["id"])
+
+    buyer.hear()
+
+    told = StripeEvent.objects.get(type="checkout.session.completed")
+    assert told.reason == f"The subscription {bought['id']} is another user's here."
+    assert not Subscription.objects.filter(user=buyer.user).exists()
+    assert Subscription.objects.get(pk=other.pk).user_id == other.user_id
