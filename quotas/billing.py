@@ -72,6 +72,11 @@ def open_portal(*, user_id: UUID, by: By, return_url: str = "") -> str:
     return address
 
 
+def is_for_sale(plan: Plan) -> bool:
+    """Whether a checkout can be opened for it."""
+    return plan.is_active and bool(plan.stripe_price_id) and stripe_api.is_configured()
+
+
 def checked_return(address: str, param: str) -> str:
     """`address` if it is empty or a page of ours; `InvalidInput` if it would send people elsewhere."""
     if not address:

@@ -310,3 +310,23 @@ def test_a_double_gives_other_ids_than_one_before_it():
     first, second = (Account(version="", secret="").create_customer() for _ in range(2))
 
     assert first["id"] != second["id"]
+
+
+# What the product is told --------------------------------------------------------------------------------------------
+
+
+def test_which_plans_can_be_bought_is_told_without_their_prices(buyer, settings):
+    def for_sale():
+        answer = buyer.client.get("/api/v1/plans")
+        assert "price_" not in answer.content.decode()
+        return {plan["slug"] for plan in answer.json() if plan["is_for_sale"]}
+
+    assert for_sale() == {"pro", "team"}
+    settings.STRIPE_SECRET_KEY = ""
+    assert for_sale() == set()
+
+
+def test_a_subscription_says_who_sells_it(buyer):
+    buyer.buy("pro")
+
+    assert buyer.client.get("/api/v1/users/me/subscription").json()["sold_by"] == "stripe"
