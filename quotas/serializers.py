@@ -42,9 +42,7 @@ class PlanLimitSerializer(serializers.ModelSerializer[PlanLimit]):
 
 class PlanSerializer(serializers.ModelSerializer[Plan]):
     limits = PlanLimitSerializer(many=True, read_only=True)
-    is_for_sale = serializers.SerializerMethodField(
-        help_text="Whether it can be bought, by opening a checkout session."
-    )
+    is_for_sale = serializers.SerializerMethodField(help_text="Whether a checkout session can be opened for it.")
 
     class Meta:
         model = Plan
