@@ -33,6 +33,7 @@ from inference.exceptions import BodyTooLarge, ServerStopping, UpstreamError, Up
 from quotas.exceptions import (
     AnswerNotKept,
     BillingNotConfigured,
+    CheckoutInProgress,
     IdempotencyKeyInUse,
     IdempotencyMismatch,
     PaymentFailed,
@@ -172,7 +173,7 @@ def _headers(error: DomainError) -> dict[str, str] | None:
         return headers
     if isinstance(error, TooManyAttempts | TooManyRequests):
         return {"Retry-After": str(error.retry_after)}
-    if isinstance(error, IdempotencyKeyInUse):
+    if isinstance(error, IdempotencyKeyInUse | CheckoutInProgress):
         return {"Retry-After": "1"}
     if isinstance(error, AnswerNotKept):
         return {"x-should-retry": "false"}

@@ -7,12 +7,10 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import Q
 from django.utils import timezone
 
 from accounts.belongings import Belonging, Erase
 from accounts.exceptions import Conflict
-from accounts.models import User
 from accounts.tasks import enqueue
 from quotas import services
 from quotas.flag_store import drop_flags
@@ -27,8 +25,9 @@ from quotas.models import (
 )
 from quotas.pools import fit
 from quotas.services.plans import follow
+from quotas.stripe_sync import customers_of
 from quotas.subscriptions import end
-from quotas.tasks import leave_stripe
+from quotas.tasks import close_checkouts, leave_stripe
 
 Kind = tuple[str, str, str]
 
@@ -71,8 +70,11 @@ def _lock_idempotency_records(user_ids: Collection[UUID]) -> None:
 def _merge_subscriptions(source_id: UUID, target_id: UUID) -> None:
     """The target's live subscription stays. The source's takes its place if there is none, or none that is paid for.
 
-    `Conflict` if both are paid for: one of them has to be ended where it is paid.
+    `Conflict` if both are paid for: one of them has to be ended where it is paid. On a page that either has open, a
+    second could be bought.
     """
+    for customer_id in {*customers_of(source_id), *customers_of(target_id)}:
+        enqueue(close_checkouts, customer_id)
     own, theirs = _live(target_id), _live(source_id)
     if own and theirs:
         if own.stripe_subscription_id and theirs.stripe_subscription_id:
@@ -182,17 +184,9 @@ def _erase_subscriptions(user_id: UUID) -> None:
     subscription = _live(user_id)
     if subscription is not None:
         end(subscription)
-    for customer_id in _customers(user_id):
+    for customer_id in customers_of(user_id):
         StripeEvent.objects.filter(customer_id=customer_id).update(payload={})
         enqueue(leave_stripe, customer_id)
-
-
-def _customers(user_id: UUID) -> set[str]:
-    """As whom the user and their aliases pay."""
-    users = User.objects.filter(Q(pk=user_id) | Q(merged_into_id=user_id)).exclude(stripe_customer_id=None)
-    sold = Subscription.objects.filter(user_id=user_id).exclude(stripe_customer_id="")
-    found = (users.order_by("pk"), "stripe_customer_id"), (sold, "stripe_customer_id")
-    return {customer for rows, name in found for customer in rows.values_list(name, flat=True) if customer}
 
 
 def _erase_reservations(user_id: UUID) -> None:

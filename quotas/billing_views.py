@@ -11,10 +11,12 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts.scopes import Scope
+from accounts.tasks import enqueue
 from accounts.views import caller_of, valid
-from quotas import billing, services, stripe_api, stripe_events
+from quotas import billing, services, stripe_api, stripe_events, stripe_sync
 from quotas.models import Plan, Subscription
 from quotas.serializers import SubscriptionSerializer
+from quotas.tasks import leave_stripe
 
 
 class PlanChoiceSerializer(serializers.Serializer[Any]):
@@ -119,4 +121,7 @@ class StripeWebhookView(APIView):
         """Signed on the raw body. 503 asks Stripe to send the event again."""
         payload = request._request.read(stripe_api.MOST_EVENT_BYTES + 1)
         event = stripe_api.verified_event(payload, request.headers.get("Stripe-Signature", ""))
-        return Response({"status": stripe_events.receive(event).status})
+        kept = stripe_events.receive(event)
+        if kept.reason == stripe_sync.ERASED:
+            enqueue(leave_stripe, kept.customer_id)
+        return Response({"status": kept.status})

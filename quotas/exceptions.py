@@ -113,6 +113,14 @@ class CustomerUnknown(StripeRefused):
     message = "Stripe does not know this customer."
 
 
+class CheckoutInProgress(Conflict):
+    """The same may be asked for again in a moment."""
+
+    code = "checkout_in_progress"
+    message = "A page on which to buy is being opened already. Try again."
+    retryable = True
+
+
 class RateLimitExceeded(TooManyRequests):
     """Too many requests or tokens in a window, such as `a minute`; the call is let in after `retry_after` seconds."""
 

@@ -5,6 +5,7 @@ from typing import Any
 from rest_framework import serializers
 
 from accounts.people import CHANNEL_TYPE
+from quotas import billing
 from quotas.meters import Meter, Period, Resource, Unit
 from quotas.models import Plan, PlanLimit, Quota, Reservation, Subscription
 from quotas.services.budgets import MOST_LIMIT, Budget
@@ -41,13 +42,17 @@ class PlanLimitSerializer(serializers.ModelSerializer[PlanLimit]):
 
 class PlanSerializer(serializers.ModelSerializer[Plan]):
     limits = PlanLimitSerializer(many=True, read_only=True)
+    is_for_sale = serializers.SerializerMethodField(help_text="Whether a checkout session can be opened for it.")
 
     class Meta:
         model = Plan
         fields = (
-            *("slug", "name", "description", "is_default", "position", "trial_days", "rate_limits", "features"),
-            "limits",
+            *("slug", "name", "description", "is_default", "is_for_sale", "position", "trial_days", "rate_limits"),
+            *("features", "limits"),
         )
+
+    def get_is_for_sale(self, plan: Plan) -> bool:
+        return billing.is_for_sale(plan)
 
 
 class QuotaSerializer(serializers.ModelSerializer[Quota]):
@@ -112,11 +117,16 @@ class SubscriptionSerializer(serializers.ModelSerializer[Subscription]):
     current_period_start = serializers.DateTimeField(
         allow_null=True, help_text="Null: on the default plan, without a subscription of one's own yet."
     )
+    sold_by = serializers.ChoiceField(
+        choices=["stripe"],
+        allow_null=True,
+        help_text="Who sells it: then there is a customer portal. Null: it costs nothing, or an operator gave it.",
+    )
 
     class Meta:
         model = Subscription
         fields = (
-            *("plan", "next_plan", "status", "is_suspended", "current_period_start", "current_period_end"),
+            *("plan", "next_plan", "status", "sold_by", "is_suspended", "current_period_start", "current_period_end"),
             *("trial_end", "grace_until", "cancel_at_period_end", "canceled_at"),
         )
         read_only_fields = fields

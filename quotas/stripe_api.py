@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -41,11 +41,20 @@ RETRIES = 2
 # Seconds that a signature of a webhook is good for.
 TOLERANCE = 300
 MOST_EVENT_BYTES = 1024 * 1024
+MOST_LEVELS = 100
 PAGE = 100
 ALL_OF_IT = ["data.schedule"]
 
 # It would tell Stripe about the machine, and how long calls take.
 stripe.enable_telemetry = False
+
+
+@dataclass(frozen=True, slots=True)
+class CheckoutPage:
+    """A page of Stripe's that sells a subscription."""
+
+    id: str
+    url: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,19 +98,13 @@ def create_customer(*, user_id: UUID, email: str, former: str = "") -> str:
 
 def create_checkout(
     *, customer_id: str, user_id: UUID, price_id: str, trial_days: int, success_url: str, cancel_url: str
-) -> str:
-    """The address of a page that sells a subscription. The customer's other such pages are closed before.
-
-    Two open pages could both be paid, and would make two subscriptions.
-    """
+) -> CheckoutPage:
+    """A page that sells a subscription. `checkouts` sees to it that a customer has one at a time."""
     terms: SessionCreateParamsSubscriptionData = {"metadata": {"user_id": str(user_id)}}
     if trial_days:
         terms["trial_period_days"] = trial_days
     with _calling():
-        sessions = _client().v1.checkout.sessions
-        for page in sessions.list({"customer": customer_id, "status": "open", "limit": PAGE}).data:
-            sessions.expire(page.id)
-        made = sessions.create(
+        made = _client().v1.checkout.sessions.create(
             {
                 "mode": "subscription",
                 "customer": customer_id,
@@ -112,7 +115,29 @@ def create_checkout(
                 "cancel_url": cancel_url,
             }
         )
-        return made.url or ""
+        return CheckoutPage(made.id, made.url or "")
+
+
+def close_pages(customer_id: str) -> None:
+    """Close all pages on which a customer could buy. `StripeRefused` if one cannot be, because it is being paid."""
+    try:
+        pages = _open_pages(customer_id)
+        for page_id in pages:
+            close_page(page_id)
+        if pages and _open_pages(customer_id):
+            raise StripeRefused("A payment is under way.")
+    except CustomerUnknown:
+        if not _was_deleted(customer_id):
+            raise
+
+
+def close_page(page_id: str) -> None:
+    """Close a page. One that was paid or has run out meanwhile is left alone."""
+    with _calling():
+        try:
+            _client().v1.checkout.sessions.expire(page_id)
+        except stripe.InvalidRequestError as error:
+            log.info("page_not_closed", page=page_id, request_id=error.request_id)
 
 
 def create_portal(*, customer_id: str, return_url: str) -> str:
@@ -199,14 +224,16 @@ def resume(subscription: StripeSubscription) -> None:
         _update(subscription, changes)
 
 
-def cancel_now(subscription_id: str) -> None:
-    """End a subscription at once. One that has ended already, or is gone, is left alone."""
+def cancel_now(subscription_id: str) -> bool:
+    """End a subscription at once. False if there was none to end: it has ended already, or Stripe never had it."""
     with _calling():
         try:
             _client().v1.subscriptions.cancel(subscription_id)
         except stripe.InvalidRequestError as error:
             if error.code != "resource_missing":
                 raise
+            return False
+        return True
 
 
 def verified_event(payload: bytes, signature: str) -> dict[str, Any]:
@@ -221,10 +248,11 @@ def verified_event(payload: bytes, signature: str) -> dict[str, Any]:
         raise InvalidInput(message, code="invalid_signature")
     try:
         event = json.loads(payload, parse_constant=_no_constant)
-    except ValueError:
+        is_storable = _is_storable(event)
+    except (ValueError, RecursionError):
         raise InvalidInput("This is no JSON.", code="invalid_event") from None
     # PostgreSQL's texts cannot hold NUL.
-    if b"\\u0000" in payload or not _is_event(event):
+    if b"\\u0000" in payload or not is_storable or not _is_event(event):
         raise InvalidInput("This is no event of Stripe's.", code="invalid_event")
     return dict(event)
 
@@ -234,6 +262,21 @@ def _is_signed(payload: bytes, signature: str, secret: str) -> bool:
         return bool(stripe.WebhookSignature.verify_header(payload, signature, secret, TOLERANCE))
     except (stripe.SignatureVerificationError, UnicodeDecodeError):
         return False
+
+
+def _is_storable(event: Any) -> bool:
+    """Whether it is nested only so far; `ValueError` if PostgreSQL cannot hold a text or a number in it."""
+    level = [event]
+    for _ in range(MOST_LEVELS):
+        level = [inner for thing in level for inner in _inside(thing)]
+        if not level:
+            json.dumps(event, ensure_ascii=False, allow_nan=False).encode()
+            return True
+    return False
+
+
+def _inside(thing: Any) -> Collection[Any]:
+    return thing.values() if isinstance(thing, dict) else thing if isinstance(thing, list) else ()
 
 
 def _is_event(event: Any) -> bool:
@@ -247,6 +290,12 @@ def _is_event(event: Any) -> bool:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
+
+
+def _open_pages(customer_id: str) -> list[str]:
+    with _calling():
+        found = _client().v1.checkout.sessions.list({"customer": customer_id, "status": "open", "limit": PAGE})
+        return [page.id for page in found.auto_paging_iter()]
 
 
 def _was_deleted(customer_id: str) -> bool:

@@ -15,7 +15,7 @@ from django.utils import timezone
 from accounts import audit
 from accounts.caller import Caller
 from accounts.models import User
-from quotas import stripe_sync
+from quotas import stripe_catchup, stripe_sync
 from quotas.exceptions import StripeRefused, StripeUnavailable
 from quotas.models import StripeEvent
 from quotas.stripe_sync import CustomerState
@@ -31,6 +31,22 @@ def receive(event: dict[str, Any]) -> StripeEvent:
 
     `StripeUnavailable` if Stripe cannot be asked: the event is kept as failed, and Stripe shall send it again.
     """
+    kept = _received(event)
+    if kept.status == Status.APPLIED:
+        stripe_catchup.look_elsewhere(kept.customer_id)
+    return kept
+
+
+def replay(*, event: StripeEvent, by: Caller | User) -> None:
+    """Apply a stored event once more, whatever became of it before; `StripeUnavailable` if Stripe cannot be asked."""
+    audit.record("billing.event_replayed", by=by, target=event, type=event.type, former=event.status)
+    # The address may have been blanked, when its owner was erased; the customer's id stays.
+    reason = "" if event.customer_id and event.type.startswith(HEARD) else event.reason
+    _apply(event, None if reason else _read(event), reason, again=True)
+    stripe_catchup.look_elsewhere(event.customer_id)
+
+
+def _received(event: dict[str, Any]) -> StripeEvent:
     known = StripeEvent.objects.filter(stripe_id=event["id"]).first()
     if known is not None and known.status != Status.FAILED:
         return known
@@ -49,14 +65,6 @@ def receive(event: dict[str, Any]) -> StripeEvent:
         attempts=0,
     )
     return _apply(row, None if reason else _read(row), reason)
-
-
-def replay(*, event: StripeEvent, by: Caller | User) -> None:
-    """Apply a stored event once more, whatever became of it before; `StripeUnavailable` if Stripe cannot be asked."""
-    audit.record("billing.event_replayed", by=by, target=event, type=event.type, former=event.status)
-    # The address may have been blanked, when its owner was erased; the customer's id stays.
-    reason = "" if event.customer_id and event.type.startswith(HEARD) else event.reason
-    _apply(event, None if reason else _read(event), reason, again=True)
 
 
 def _customer_of(event: dict[str, Any]) -> str:

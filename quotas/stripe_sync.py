@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-import structlog
 from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import Q
@@ -24,8 +23,6 @@ from quotas import services, stripe_api
 from quotas.models import Plan, StripeCustomer, Subscription
 from quotas.stripe_api import StripeSubscription
 from quotas.subscriptions import begin_default, end
-
-log = structlog.get_logger(__name__)
 
 Status = Subscription.Status
 
@@ -69,6 +66,14 @@ def owner_of(customer_id: str) -> UUID | None:
     return current_id(user_id) if user_id else None
 
 
+def customers_of(user_id: UUID) -> list[str]:
+    """As whom the user and their aliases pay: one customer, or more if users were merged."""
+    users = User.objects.filter(Q(pk=user_id) | Q(merged_into_id=user_id)).exclude(stripe_customer_id=None)
+    sold = Subscription.objects.filter(user_id=user_id).exclude(stripe_customer_id="")
+    found = (users.order_by("pk"), "stripe_customer_id"), (sold, "stripe_customer_id")
+    return sorted({customer for rows, name in found for customer in rows.values_list(name, flat=True) if customer})
+
+
 def is_erased(customer_id: str) -> bool:
     owner_id = owner_of(customer_id)
     return owner_id is not None and User.objects.filter(pk=owner_id, erased_at__isnull=False).exists()
@@ -99,11 +104,9 @@ def _lock_owner(customer_id: str) -> User | None:
 
 
 def _is_news(state: CustomerState) -> bool:
-    StripeCustomer.objects.bulk_create(
-        [StripeCustomer(stripe_id=state.customer_id, synced_at=state.asked_at)], ignore_conflicts=True
-    )
-    known = StripeCustomer.objects.filter(stripe_id=state.customer_id)
-    return bool(known.filter(synced_at__lte=state.asked_at).update(synced_at=state.asked_at))
+    StripeCustomer.objects.bulk_create([StripeCustomer(stripe_id=state.customer_id)], ignore_conflicts=True)
+    known = StripeCustomer.objects.filter(Q(synced_at=None) | Q(synced_at__lte=state.asked_at))
+    return bool(known.filter(stripe_id=state.customer_id).update(synced_at=state.asked_at))
 
 
 def database_clock() -> datetime:
@@ -137,16 +140,23 @@ class _Applying:
             self.current = begin_default(self.user.pk) if former else None
         elif self._counted(self.current) != counted:
             services.move_quotas(user_id=self.user.pk, plan=services.plan_that_counts(self.current))
+        self._note_uncounted()
         if self._summary(self.current) != former:
             audit.record("billing.synced", by=None, target=self.current, former=former, now=self._summary(self.current))
         return self.reason
 
+    def _note_uncounted(self) -> None:
+        """Tell operators of what is paid for besides what counts: they have to end one of the two at Stripe."""
+        counted = self.current.stripe_subscription_id if self.current else None
+        sold = [one.id for one in self.state.live if one.status != Status.INCOMPLETE and one.id != counted]
+        found = sorted(sold) if counted and self.user.erased_at is None else []
+        known = StripeCustomer.objects.filter(stripe_id=self.state.customer_id).exclude(uncounted=found)
+        if known.update(uncounted=found) and found:
+            audit.record("billing.two_subscriptions", by=None, target=self.current, counted=counted, uncounted=found)
+
     def _chosen(self) -> tuple[StripeSubscription, Plan] | None:
         """The subscription at Stripe that the user has from now on, with its plan."""
-        live = self.state.live
-        if len(live) > 1:
-            log.warning("two_subscriptions", customer=self.state.customer_id, subscriptions=[one.id for one in live])
-        for one in live:
+        for one in self.state.live:
             plan = self._plan_of(one)
             if plan is None:
                 self.reason = f"No plan has the price {one.price_id} of {one.id}."
@@ -163,6 +173,9 @@ class _Applying:
         """Whether the user has something that this must not take away."""
         if self.user.erased_at is not None:
             self.reason = ERASED
+            return True
+        if self._row_of(one) is None and Subscription.objects.filter(stripe_subscription_id=one.id).exists():
+            self.reason = f"The subscription {one.id} is another user's here."
             return True
         if self.current is None or self.current.stripe_subscription_id == one.id:
             return False

@@ -24,11 +24,17 @@ MOST_TRIAL_DAYS = 730
 
 
 def change_at_period_end(*, user_id: UUID, plan: Plan, by: Caller | User, reason: str = "") -> None:
-    """Let the plan become another when the running month of the subscription is over; `Conflict` if it is that one."""
+    """Let the plan become another when the running month of the subscription is over.
+
+    The present plan calls off what was planned before; `Conflict` if nothing was.
+    """
     with transaction.atomic():
         subscription = lock_local(user_id)
         if subscription.plan_id == plan.pk:
-            raise Conflict(f"The plan is {plan} already.", code="same_plan")
+            if not subscription.awaits_something:
+                raise same_plan(plan)
+            _call_off(subscription, by=by, reason=reason)
+            return
         _fix_period(subscription, timezone.now())
         subscription.next_plan, subscription.cancel_at_period_end, subscription.canceled_at = plan, False, None
         subscription.save()
@@ -69,9 +75,7 @@ def resume(*, user_id: UUID, by: Caller | User, reason: str = "") -> None:
     with transaction.atomic():
         subscription = lock_local(user_id)
         check_awaits_something(subscription)
-        subscription.cancel_at_period_end, subscription.next_plan, subscription.canceled_at = False, None, None
-        subscription.save()
-        audit.record("billing.resumed", by=by, target=subscription, reason=reason)
+        _call_off(subscription, by=by, reason=reason)
 
 
 def end_now(*, user_id: UUID, by: Caller | User, reason: str = "") -> None:
@@ -83,6 +87,21 @@ def end_now(*, user_id: UUID, by: Caller | User, reason: str = "") -> None:
         audit.record("billing.ended", by=by, target=subscription, reason=reason)
 
 
+def end_unknown(*, sold: Subscription, by: Caller | User, reason: str = "") -> None:
+    """End what Stripe does not know, on our side alone; `Conflict` if the user has something else by now."""
+    with transaction.atomic():
+        subscription = services.lock_subscription(sold.user_id)
+        if subscription.pk != sold.pk:
+            raise Conflict("The user has another subscription by now.", code="subscription_ended")
+        end(subscription)
+        begin_default(sold.user_id)
+        audit.record("billing.ended", by=by, target=subscription, reason=reason, known_to_stripe=False)
+
+
+def same_plan(plan: Plan) -> Conflict:
+    return Conflict(f"The plan is {plan} already.", code="same_plan")
+
+
 def lock_local(user_id: UUID) -> Subscription:
     """The user's live subscription, locked; `Conflict` if Stripe sells it."""
     subscription = services.lock_subscription(user_id)
@@ -92,7 +111,7 @@ def lock_local(user_id: UUID) -> Subscription:
 
 
 def check_awaits_something(subscription: Subscription) -> None:
-    if not subscription.cancel_at_period_end and subscription.next_plan_id is None:
+    if not subscription.awaits_something:
         raise Conflict("Nothing is planned for the end of the period.", code="nothing_to_resume")
 
 
@@ -192,6 +211,12 @@ def _lock_ending(user_id: UUID) -> Subscription:
     if subscription.plan.is_default and subscription.status == Status.ACTIVE:
         raise Conflict("The default plan does not end.", code="default_plan")
     return subscription
+
+
+def _call_off(subscription: Subscription, *, by: Caller | User, reason: str) -> None:
+    subscription.cancel_at_period_end, subscription.next_plan, subscription.canceled_at = False, None, None
+    subscription.save()
+    audit.record("billing.resumed", by=by, target=subscription, reason=reason)
 
 
 def _fix_period(subscription: Subscription, now: datetime) -> None:

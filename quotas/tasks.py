@@ -101,3 +101,10 @@ def leave_stripe(customer_id: str) -> None:
     """End what an erased user pays for. Without keys there is nothing that could be ended."""
     if stripe_api.is_configured():
         stripe_catchup.leave(customer_id=customer_id)
+
+
+@shared_task(name="quotas.tasks.close_checkouts", **STRIPE_RETRIES)
+def close_checkouts(customer_id: str) -> None:
+    """Close the pages on which a merged user could still buy, what the other one may have bought already."""
+    if stripe_api.is_configured():
+        stripe_api.close_pages(customer_id)

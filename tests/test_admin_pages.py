@@ -88,6 +88,11 @@ def session():
     return Session.objects.latest("id")
 
 
+def subscription():
+    """One of which every action is offered."""
+    return SubscriptionFactory(next_plan=PlanFactory())
+
+
 def stripe_event():
     names = {"stripe_id": f"evt_{next(number)}", "type": "invoice.paid", "customer_id": "cus_1"}
     return StripeEvent.objects.create(
@@ -109,7 +114,7 @@ ROWS: dict[type[Row], Callable[[], Row]] = {
     ),
     Plan: lambda: PlanFactory(limits={("llm", "tokens", "month"): 5, ("llm", "requests", "day"): 5}),
     PlanLimit: lambda: PlanFactory(limits={("llm", "tokens", "month"): 5}).limits.get(),
-    Subscription: SubscriptionFactory,
+    Subscription: subscription,
     Quota: lambda: QuotaFactory(is_override=True),
     Grant: GrantFactory,
     Reservation: reservation,

@@ -120,14 +120,19 @@ class OperatorAdmin(ModelAdmin):
             raise Http404
         return found
 
-    def carry_out(self, request: HttpRequest, done: str, service: Callable[..., Any], **arguments: Any) -> HttpResponse:
-        """Call a service for a dialog and go back to the page that the dialog was opened on, with a message."""
+    def carry_out(
+        self, request: HttpRequest, done: str | Callable[[Any], str], service: Callable[..., Any], **arguments: Any
+    ) -> HttpResponse:
+        """Call a service for a dialog and go back to the page that the dialog was opened on, with a message.
+
+        `done` is the message, or makes it of what the service has answered.
+        """
         try:
-            service(**arguments, by=operator(request))
+            result = service(**arguments, by=operator(request))
         except DomainError as refusal:
             self.message_user(request, str(refusal), messages.ERROR)
         else:
-            self.message_user(request, done, messages.SUCCESS)
+            self.message_user(request, done if isinstance(done, str) else done(result), messages.SUCCESS)
         return self.go_back(request)
 
     def go_back(self, request: HttpRequest) -> HttpResponse:

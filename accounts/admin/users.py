@@ -31,7 +31,7 @@ from accounts.snapshots import drop_snapshots
 
 RECORD = (
     *("metadata", ("created_at", "updated_at"), ("last_login", "password_changed_at"), "two_factor"),
-    ("row_id", "stripe_customer_id"),
+    "row_id",
 )
 SIGN_IN_ACTIONS = {
     "title": "Sign-in",
@@ -68,7 +68,7 @@ class UserAdmin(MailActions, UserDataAdmin):
     )
     autocomplete_fields = ("groups",)
     readonly_fields: tuple[str, ...] = (
-        *("row_id", "stripe_customer_id", "created_at", "updated_at", "last_login", "password_changed_at"),
+        *("row_id", "created_at", "updated_at", "last_login", "password_changed_at"),
         *("belongings", "two_factor"),
     )
     add_fieldsets = (

@@ -32,6 +32,7 @@ from inference.exceptions import (
 from quotas.exceptions import (
     AnswerNotKept,
     BillingNotConfigured,
+    CheckoutInProgress,
     CustomerUnknown,
     IdempotencyKeyInUse,
     IdempotencyMismatch,
@@ -68,6 +69,7 @@ ANSWERS = [
     (IdempotencyKeyInUse(), 409, "conflict_error", "idempotency_key_in_use"),
     (AnswerNotKept(), 409, "conflict_error", "idempotency_answer_not_kept"),
     (BillingNotConfigured(), 501, "api_error", "billing_not_configured"),
+    (CheckoutInProgress(), 409, "conflict_error", "checkout_in_progress"),
     (StripeUnavailable(), 503, "api_error", "stripe_unavailable"),
     (StripeRefused(), 409, "conflict_error", "stripe_refused"),
     (CustomerUnknown(), 409, "conflict_error", "customer_unknown"),

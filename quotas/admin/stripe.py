@@ -9,6 +9,7 @@ from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.text import Truncator
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import action, display
 from unfold.forms import BaseDialogForm
@@ -18,6 +19,9 @@ from accounts.admin.display import EMPTY, json_block, label, link_to
 from accounts.models import User
 from quotas import stripe_events, stripe_sync
 from quotas.models import StripeEvent
+
+# Stripe's own ids fit; the list stays readable whatever was sent.
+MOST_ID_LETTERS = 24
 
 STATUS_COLOURS: dict[str, str] = {StripeEvent.Status.APPLIED: "success", StripeEvent.Status.FAILED: "danger"}
 
@@ -35,7 +39,7 @@ def stripe_link(kind: str, stripe_id: str | None) -> SafeString | str:
 class StripeEventAdmin(HistoryAdmin):
     purpose = "Each is a hint that a customer has changed at Stripe, and is applied once. A failed one is sent again."
     has_history = True
-    list_display = ("type", "shown_status", "customer_id", "received_at", "attempts", "reason")
+    list_display = ("type", "shown_status", "reason", "short_customer", "received_at", "attempts")
     list_filter = (("status", ChoicesDropdownFilter),)
     list_filter_submit = True
     search_fields = ("stripe_id", "type", "customer_id")
@@ -58,6 +62,10 @@ class StripeEventAdmin(HistoryAdmin):
     @display(description="status", ordering="status")
     def shown_status(self, event: StripeEvent) -> SafeString:
         return label(event.get_status_display(), STATUS_COLOURS.get(event.status, ""))
+
+    @display(description="customer", ordering="customer_id")
+    def short_customer(self, event: StripeEvent) -> str:
+        return Truncator(event.customer_id).chars(MOST_ID_LETTERS) or EMPTY
 
     @display(description="user")
     def user(self, event: StripeEvent) -> SafeString | str:

@@ -8,12 +8,13 @@ from django.contrib import admin
 from django.db.models import F, FilteredRelation, Q, QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import DropdownFilter
 from unfold.decorators import action, display
 
 from accounts.admin.data import is_gone
-from accounts.admin.display import EMPTY
+from accounts.admin.display import EMPTY, link_to
 from accounts.admin.users import UserAdmin
 from accounts.models import User
 from quotas import billing, services
@@ -21,7 +22,7 @@ from quotas.admin.forms import NewQuotaDialog, PlanDialog
 from quotas.admin.quota_page import glance
 from quotas.admin.rights import may_adjust
 from quotas.admin.stripe import stripe_link
-from quotas.admin.subscriptions import CHANGE_PLAN, change_of_plan
+from quotas.admin.subscriptions import CHANGE_PLAN, change_of_plan, planned, state_labels
 from quotas.meters import Meter, each
 from quotas.models import Plan, Subscription
 
@@ -49,13 +50,13 @@ class UserWithPlanAdmin(UserAdmin):
     list_filter = (PlanFilter, *UserAdmin.list_filter)
     list_filter_submit = True
     actions_detail = (PLAN_ACTIONS, *UserAdmin.actions_detail)
-    readonly_fields = ("plan", "stripe_customer", "shown_quotas", *UserAdmin.readonly_fields)
+    readonly_fields = ("standing", "stripe_customer", "shown_quotas", *UserAdmin.readonly_fields)
     fieldsets = (
         (
             None,
             {
                 "fields": (
-                    *(("email", "full_name"), ("username", "preferred_model"), ("plan", "stripe_customer")),
+                    *(("email", "full_name"), ("username", "preferred_model"), ("standing", "stripe_customer")),
                     "belongings",
                 )
             },
@@ -73,6 +74,13 @@ class UserWithPlanAdmin(UserAdmin):
     @display(description="plan", ordering="plan_name")
     def plan(self, user: User) -> str:
         return getattr(user, "plan_name", None) or (EMPTY if is_gone(user) else "none yet")
+
+    @display(description="plan")
+    def standing(self, user: User) -> SafeString | str:
+        live = Subscription.objects.live().filter(user=user).select_related("plan", "next_plan", "user").first()
+        if live is None:
+            return str(self.plan(user))
+        return format_html("{} {} {}", link_to(live, live.plan.name), state_labels(live), planned(live) or "")
 
     def get_fieldsets(self, request: HttpRequest, obj: User | None = None) -> list[Any]:
         fieldsets = list(super().get_fieldsets(request, obj))

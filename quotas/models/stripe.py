@@ -15,12 +15,19 @@ from accounts.ids import uuid7
 class StripeCustomer(models.Model):
     """How far we know a customer of Stripe's: when the question was asked whose answer was written down last.
 
-    Its row is the lock under which answers about a customer are applied, and it keeps older ones out.
+    Its row is the lock under which answers about a customer are applied, and it keeps older ones out. It keeps
+    out, too, who would open a second checkout while a first one is being opened.
     """
 
     id: models.UUIDField[UUID, UUID] = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     stripe_id = models.CharField(max_length=255, unique=True)
-    synced_at = models.DateTimeField()
+    synced_at = models.DateTimeField(null=True, blank=True)
+    busy_until = models.DateTimeField(
+        null=True, blank=True, help_text="Until when at most nobody else may open a checkout."
+    )
+    uncounted = models.JSONField(
+        default=list, blank=True, help_text="Subscriptions that are sold, and do not count: the user has another."
+    )
 
     class Meta:
         ordering = ("-id",)

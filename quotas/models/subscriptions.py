@@ -149,3 +149,13 @@ class Subscription(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user} on {self.plan} ({self.status})"
+
+    @property
+    def sold_by(self) -> str | None:
+        """`stripe`; None if it is ours alone."""
+        return "stripe" if self.stripe_subscription_id is not None else None
+
+    @property
+    def awaits_something(self) -> bool:
+        """Whether an end, or another plan, is planned for the end of the period."""
+        return self.cancel_at_period_end or self.next_plan_id is not None

@@ -94,6 +94,7 @@ def change_plan(*, user_id: UUID, plan: Plan, by: Caller | User, reason: str = "
             raise Conflict("This subscription is sold by Stripe, and has to be changed there.", code="sold_by_stripe")
         former = subscription.plan_id
         subscription.plan, subscription.next_plan = plan, None
+        subscription.cancel_at_period_end, subscription.canceled_at = False, None
         subscription.save()
         move_quotas(user_id=user_id, plan=plan)
         audit.record("plan.changed", by=by, target=subscription, former=str(former), plan=plan.slug, reason=reason)

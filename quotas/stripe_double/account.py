@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -46,6 +47,8 @@ class Account:
         self.subscriptions: dict[str, Thing] = {}
         self.schedules: dict[str, Thing] = {}
         self.invoices: dict[str, Thing] = {}
+        # Ids are never those of a double that ran before: whoever talks to it may remember them. Later ones sort later.
+        self._run = secrets.token_hex(4)
         self._numbers = itertools.count(1)
 
     # What people and banks do ----------------------------------------------------------------------------------------
@@ -302,7 +305,7 @@ class Account:
             raise Refused(f"No such price: '{price}'", code="resource_missing", param=param)
 
     def _new(self, prefix: str, kind: str, **fields: Any) -> Thing:
-        named = f"{prefix}_{next(self._numbers):06}"
+        named = f"{prefix}_{self._run}{next(self._numbers):06}"
         return {"id": named, "object": kind, "created": self.now, "livemode": False, **fields}
 
     def _tell(self, type: str, thing: Thing) -> None:

@@ -1,20 +1,23 @@
 """What the endpoints of billing refuse, and how they speak to Stripe."""
 
 import threading
+from datetime import timedelta
 
 import pytest
 import stripe.params
 from django.db import connection
+from django.utils import timezone
 from stripe.params import billing_portal, checkout
 
-from accounts.exceptions import Conflict
+from accounts.exceptions import Conflict, NotFound
 from accounts.models import User
 from quotas import billing, stripe_api
-from quotas.exceptions import PaymentFailed, StripeRefused
-from quotas.models import Plan, Subscription
+from quotas.exceptions import CheckoutInProgress, PaymentFailed, StripeRefused
+from quotas.models import Plan, StripeCustomer, Subscription
+from quotas.stripe_double.account import Account
 from quotas.stripe_double.routes import ROUTES
 from quotas.tests.billing import WEBHOOK
-from quotas.tests.factories import PlanFactory
+from quotas.tests.factories import PlanFactory, SubscriptionFactory
 from tests.shape import error_of
 
 CHECKOUT, PORTAL = "/api/v1/billing/checkout-session", "/api/v1/billing/portal-session"
@@ -113,6 +116,8 @@ def test_a_downgrade_is_called_off_by_choosing_the_present_plan_or_by_a_cancella
     assert (canceled["next_plan"], canceled["cancel_at_period_end"]) == (None, True)
     # The free plan has no price: to choose it is to cancel.
     assert error_of(buyer.client.post(CHANGE, {"plan": "free"}), 409)["code"] == "already_canceled"
+    assert buyer.post("users/me/subscription/change", plan="team")["cancel_at_period_end"] is False
+    assert buyer.post("users/me/subscription/change", plan="free")["cancel_at_period_end"] is True
     assert buyer.post("users/me/subscription/change", plan="pro")["next_plan"]["slug"] == "pro"
 
 
@@ -136,23 +141,85 @@ def test_a_wrong_key_is_our_fault_not_the_callers(buyer, settings):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_two_checkouts_at_once_end_with_one_customer(buyer):
-    together, made = threading.Barrier(2), []
+def test_of_checkouts_at_once_one_page_is_open_and_one_customer_made(buyer):
+    together, made = threading.Barrier(4), []
 
     def checkout():
         together.wait()
         plan = Plan.objects.get(slug="pro")
-        made.append(billing.open_checkout(user_id=buyer.user.pk, plan=plan, by=buyer.user))
+        try:
+            made.append(billing.open_checkout(user_id=buyer.user.pk, plan=plan, by=buyer.user))
+        except CheckoutInProgress as refusal:
+            made.append(refusal.code)
         connection.close()
 
-    threads = [threading.Thread(target=checkout) for _ in range(2)]
+    threads = [threading.Thread(target=checkout) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
 
-    assert len(made) == 2
+    assert len(made) == 4
+    assert [one["status"] for one in buyer.account.sessions.values()].count("open") == 1
     assert list(buyer.account.customers) == [buyer.customer_id]
+
+
+def test_who_opens_a_page_keeps_others_out_until_the_claim_runs_out(buyer):
+    buyer.checkout("pro")
+    claims = StripeCustomer.objects.filter(stripe_id=buyer.customer_id)
+    claims.update(busy_until=timezone.now() + timedelta(seconds=60))
+
+    refused = buyer.client.post(CHECKOUT, {"plan": "pro"})
+    assert (error_of(refused, 409)["code"], refused["Retry-After"]) == ("checkout_in_progress", "1")
+
+    claims.update(busy_until=timezone.now())
+    buyer.checkout("pro")
+    assert claims.get().busy_until is None
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "refusal"),
+    [
+        (lambda buyer: StripeCustomer.objects.update(busy_until=timezone.now()), CheckoutInProgress),
+        (lambda buyer: User.objects.filter(pk=buyer.user.pk).update(is_active=False), NotFound),
+        (lambda buyer: SubscriptionFactory(user=buyer.user, stripe_subscription_id="sub_1"), Conflict),
+    ],
+)
+def test_a_page_that_must_not_be_any_more_when_it_is_made_is_closed(buyer, monkeypatch, meanwhile, refusal):
+    create = stripe_api.create_checkout
+
+    def slow(**terms):
+        meanwhile(buyer)
+        return create(**terms)
+
+    monkeypatch.setattr(stripe_api, "create_checkout", slow)
+    with pytest.raises(refusal):
+        billing.open_checkout(user_id=buyer.user.pk, plan=Plan.objects.get(slug="pro"), by=buyer.user)
+
+    assert [one["status"] for one in buyer.account.sessions.values()] == ["expired"]
+
+
+def test_who_has_paid_and_was_not_heard_of_yet_cannot_buy_twice(buyer):
+    buyer.account.pay(buyer.checkout("pro"))
+
+    assert error_of(buyer.client.post(CHECKOUT, {"plan": "pro"}), 409)["code"] == "already_subscribed"
+    assert buyer.standing() == ("pro", "active", "pro")
+
+
+def test_a_first_payment_that_failed_cannot_be_made_any_more_beside_a_second_purchase(buyer):
+    session = buyer.checkout("pro")
+    buyer.account.break_card(buyer.customer_id)
+    first = buyer.account.pay(session)
+    buyer.hear()
+    assert buyer.subscription.status == "incomplete"
+
+    second = buyer.checkout("team")
+    buyer.account.mend_card(buyer.customer_id)
+    buyer.account.pay(second)
+    buyer.hear()
+
+    assert first["status"] == "canceled"
+    assert buyer.standing() == ("team", "active", "team")
 
 
 def test_a_customer_of_another_account_is_made_anew(buyer):
@@ -171,6 +238,16 @@ def test_what_stripe_sells_is_not_changed_behind_its_back(buyer, olga):
     with pytest.raises(Conflict, match="sold by Stripe"):
         services.change_plan(user_id=buyer.user.pk, plan=Plan.objects.get(slug="team"), by=olga)
     assert Subscription.objects.live().get(user=buyer.user).plan.slug == "pro"
+
+
+def test_a_customer_who_is_another_users_is_refused_in_words(buyer, bob):
+    made = buyer.account.create_customer()
+    User.objects.filter(pk=bob.pk).update(stripe_customer_id=made["id"])
+    buyer.account.create_customer = lambda *_args: made
+
+    error = error_of(buyer.client.post(CHECKOUT, {"plan": "pro"}), 409)
+
+    assert (error["code"], made["id"] in error["message"]) == ("stripe_refused", True)
 
 
 # The double ----------------------------------------------------------------------------------------------------------
@@ -227,3 +304,29 @@ def test_an_idempotency_key_answers_once_and_for_the_same_alone(double):
     assert first.id == again.id
     with pytest.raises(StripeRefused), stripe_api._calling():
         client.v1.customers.create({"email": "b@x.com"}, {"idempotency_key": "k"})
+
+
+def test_a_double_gives_other_ids_than_one_before_it():
+    first, second = (Account(version="", secret="").create_customer() for _ in range(2))
+
+    assert first["id"] != second["id"]
+
+
+# What the product is told --------------------------------------------------------------------------------------------
+
+
+def test_which_plans_can_be_bought_is_told_without_their_prices(buyer, settings):
+    def for_sale():
+        answer = buyer.client.get("/api/v1/plans")
+        assert "price_" not in answer.content.decode()
+        return {plan["slug"] for plan in answer.json() if plan["is_for_sale"]}
+
+    assert for_sale() == {"pro", "team"}
+    settings.STRIPE_SECRET_KEY = ""
+    assert for_sale() == set()
+
+
+def test_a_subscription_says_who_sells_it(buyer):
+    buyer.buy("pro")
+
+    assert buyer.client.get("/api/v1/users/me/subscription").json()["sold_by"] == "stripe"

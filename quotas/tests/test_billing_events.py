@@ -19,6 +19,7 @@ from quotas import stripe_api, stripe_catchup, stripe_events, stripe_sync, tasks
 from quotas.exceptions import StripeUnavailable
 from quotas.models import Plan, Quota, StripeCustomer, StripeEvent, Subscription
 from quotas.tests.billing import WEBHOOK, send, take_events
+from quotas.tests.factories import SubscriptionFactory
 from tests.shape import error_of
 
 
@@ -164,6 +165,11 @@ MALFORMED = {
     "a list": b"[]",
     "not a number": GOOD.replace(b": 1,", b": NaN,"),
     "with a NUL": GOOD.replace(b'"t"', b'"\\u0000"'),
+    "with half a character": GOOD.replace(b'"t"', b'"\\ud800"'),
+    "with half a character in a name": GOOD.replace(b'{"object": {}}', b'{"object": {"\\udfff": 1}}'),
+    "with a number without end": GOOD.replace(b'{"object": {}}', b'{"object": {"n": 1e999}}'),
+    "nested deeply": GOOD.replace(b'{"object": {}}', b'{"object": {"l": ' + b"[" * 150 + b"]" * 150 + b"}}"),
+    "nested too deeply to be read": GOOD.replace(b'{"object": {}}', b"[" * 50_000 + b"]" * 50_000),
     "an id that is no text": GOOD.replace(b'"evt_1"', b"7"),
     "a date that is none": GOOD.replace(b": 1,", b": 1e99,"),
     "data that are none": GOOD.replace(b'{"object": {}}', b"[]"),
@@ -228,7 +234,7 @@ def test_a_price_that_no_plan_has_is_ignored_until_one_has_it(buyer, olga):
     event = StripeEvent.objects.filter(type="customer.subscription.created").get()
     assert event.reason.startswith("No plan has the price price_pro of sub_")
     assert not Subscription.objects.exists()
-    with pytest.raises(CommandError, match="1 customers could not be written down"):
+    with pytest.raises(CommandError, match="1 customer could not be written down"):
         call_command("sync_stripe")
 
     Plan.objects.filter(slug="pro").update(stripe_price_id="price_pro")
@@ -266,7 +272,7 @@ def test_sync_makes_good_for_lost_events_and_changes_nothing_the_second_time(buy
     buyer.account.create_customer("stranger@example.com")
     for _ in range(2):
         call_command("sync_stripe")
-        assert "1 customers written down" in capsys.readouterr().out
+        assert "1 customer written down" in capsys.readouterr().out
         assert buyer.standing() == ("pro", "active", "pro")
 
     buyer.account.delete_customer(buyer.customer_id)
@@ -337,19 +343,59 @@ def test_what_was_sent_about_an_erased_user_is_blanked(buyer):
     assert len(payloads) > 2
 
 
-def test_a_purchase_of_somebody_erased_meanwhile_is_ended_by_the_daily_round(buyer):
+def test_a_page_of_somebody_erased_is_closed(buyer):
+    session = buyer.checkout("pro")
+    erasing.erase_user(user_id=buyer.user.pk, by=buyer.user)
+
+    tasks.leave_stripe(buyer.customer_id)
+
+    assert buyer.account.sessions[session]["status"] == "expired"
+
+
+def test_a_purchase_of_somebody_erased_meanwhile_is_ended_when_it_is_heard_of(
+    buyer, monkeypatch, django_capture_on_commit_callbacks
+):
     session = buyer.checkout("pro")
     erasing.erase_user(user_id=buyer.user.pk, by=buyer.user)
     buyer.account.pay(session)
-    buyer.hear()
+    asked = []
+    monkeypatch.setattr(tasks.leave_stripe, "apply_async", lambda args, **options: asked.append(args))
+
+    with django_capture_on_commit_callbacks(execute=True):
+        buyer.hear()
     told = StripeEvent.objects.filter(customer_id=buyer.customer_id).values_list("reason", "payload")
-    assert [one for one in told if one != ("The user was erased.", {})] == []
-    assert told
+    assert set(map(str, told)) == {"('The user was erased.', {})"}
+    assert set(asked) == {(buyer.customer_id,)}
+    tasks.leave_stripe(*asked[0])
+
+    assert [one["status"] for one in buyer.account.subscriptions.values()] == ["canceled"]
+    assert not Subscription.objects.live().filter(user=buyer.user).exists()
+
+
+def test_a_purchase_of_somebody_erased_that_nobody_told_of_is_ended_by_the_daily_round(buyer):
+    session = buyer.checkout("pro")
+    erasing.erase_user(user_id=buyer.user.pk, by=buyer.user)
+    buyer.account.pay(session)
 
     tasks.sync_stripe()
 
     assert [one["status"] for one in buyer.account.subscriptions.values()] == ["canceled"]
-    assert not Subscription.objects.live().filter(user=buyer.user).exists()
+
+
+@pytest.mark.parametrize("payer_stays", [True, False])
+def test_pages_of_merged_users_are_closed(buyer, olga, monkeypatch, django_capture_on_commit_callbacks, payer_stays):
+    session, payer = buyer.checkout("pro"), UserFactory()
+    SubscriptionFactory(user=payer, stripe_subscription_id="sub_1", stripe_customer_id="cus_payers")
+    source, target = (buyer.user, payer) if payer_stays else (payer, buyer.user)
+    asked = []
+    monkeypatch.setattr(tasks.close_checkouts, "apply_async", lambda args, **options: asked.append(args))
+
+    with django_capture_on_commit_callbacks(execute=True):
+        merge_users(source_id=source.pk, target_id=target.pk, by=olga)
+    assert sorted(asked) == sorted([(buyer.account.sessions[session]["customer"],), ("cus_payers",)])
+    tasks.close_checkouts(buyer.account.sessions[session]["customer"])
+
+    assert buyer.account.sessions[session]["status"] == "expired"
 
 
 def test_who_pays_as_two_customers_keeps_what_was_there_first(buyer, olga):
@@ -366,7 +412,7 @@ def _checkout_as_another(buyer):
     """A page that was opened before, as a customer that the user was not yet."""
     other = stripe_api.create_customer(user_id=buyer.user.pk, email="", former="another")
     User.objects.filter(pk=buyer.user.pk).update(stripe_customer_id=other)
-    url = stripe_api.create_checkout(
+    page = stripe_api.create_checkout(
         customer_id=other,
         user_id=buyer.user.pk,
         price_id="price_team",
@@ -374,7 +420,7 @@ def _checkout_as_another(buyer):
         success_url="https://app.example",
         cancel_url="https://app.example",
     )
-    return url.rpartition("/")[2]
+    return page.id
 
 
 def test_a_purchase_follows_a_merge(buyer, olga):
@@ -387,3 +433,74 @@ def test_a_purchase_follows_a_merge(buyer, olga):
     moved = Subscription.objects.live().get(user=target)
     assert (moved.plan.slug, moved.status) == ("pro", "active")
     assert StripeCustomer.objects.get().synced_at - moved.synced_at == timedelta(0)
+
+
+def _paid_twice(buyer, olga):
+    """Who pays for pro, after a merge with an alias who pays for team; with both subscriptions."""
+    mine = buyer.buy("pro")
+    alias = UserFactory()
+    theirs = stripe_api.create_customer(user_id=alias.pk, email=alias.email)
+    User.objects.filter(pk=alias.pk).update(stripe_customer_id=theirs)
+    merge_users(source_id=alias.pk, target_id=buyer.user.pk, by=olga)
+    return mine, buyer.account._begin(theirs, "price_team", 0, {})
+
+
+def test_what_an_alias_pays_for_counts_when_ones_own_has_ended(buyer, olga):
+    _paid_twice(buyer, olga)
+    buyer.hear()
+    assert buyer.standing() == ("pro", "active", "pro")
+
+    answer = buyer.post("users/me/subscription/cancel", at_once=True)
+
+    assert answer["plan"]["slug"] == "team"
+    assert buyer.standing() == ("team", "active", "team")
+
+
+@pytest.mark.parametrize("hear", [lambda buyer: buyer.hear(), lambda buyer: call_command("sync_stripe")])
+def test_what_an_alias_pays_for_counts_when_stripe_has_ended_ones_own(buyer, olga, hear):
+    mine, _theirs = _paid_twice(buyer, olga)
+    buyer.hear()
+    buyer.account.end(mine)
+
+    hear(buyer)
+
+    assert buyer.standing() == ("team", "active", "team")
+
+
+def test_sync_of_one_user_finds_what_an_alias_pays_for(buyer, olga):
+    mine, _theirs = _paid_twice(buyer, olga)
+    buyer.account.end(mine)
+
+    call_command("sync_stripe", user=buyer.user.email)
+
+    assert buyer.standing() == ("team", "active", "team")
+
+
+def test_two_subscriptions_are_noted_once_until_one_has_ended(buyer):
+    buyer.buy("pro")
+    second = buyer.account._begin(buyer.customer_id, "price_team", 0, {})
+    buyer.hear()
+    tasks.sync_stripe()
+    noted = AuditEvent.objects.get(action="billing.two_subscriptions")
+    assert noted.metadata["counted"] == second["id"]
+    customer = StripeCustomer.objects.get(stripe_id=buyer.customer_id)
+    assert customer.uncounted == noted.metadata["uncounted"] != []
+
+    buyer.account.end(second)
+    buyer.hear()
+
+    customer.refresh_from_db()
+    assert customer.uncounted == []
+
+
+def test_what_is_another_users_here_is_left_to_them(buyer, olga):
+    session = buyer.checkout("pro")
+    bought = buyer.account.pay(session)
+    other = SubscriptionFactory(stripe_subscription_id=bought["id"])
+
+    buyer.hear()
+
+    told = StripeEvent.objects.get(type="checkout.session.completed")
+    assert told.reason == f"The subscription {bought['id']} is another user's here."
+    assert not Subscription.objects.filter(user=buyer.user).exists()
+    assert Subscription.objects.get(pk=other.pk).user_id == other.user_id

@@ -229,6 +229,8 @@ def test_a_local_plan_is_canceled_resumed_and_ends(api, alice, olga):
     client = api(alice)
     assert client.post(f"/api/v1/{CHANGE}", {"plan": "free"}).json()["next_plan"]["slug"] == "free"
     assert client.post(f"/api/v1/{CHANGE}", {"plan": "pro"}).json()["next_plan"] is None
+    assert client.post(f"/api/v1/{CANCEL}").json()["cancel_at_period_end"] is True
+    assert client.post(f"/api/v1/{CHANGE}", {"plan": "pro"}).json()["cancel_at_period_end"] is False
     for path in (CANCEL, RESUME, CANCEL):
         assert client.post(f"/api/v1/{path}", {}).status_code == 200
     assert client.post(f"/api/v1/{CANCEL}", {}).json()["error"]["code"] == "already_canceled"

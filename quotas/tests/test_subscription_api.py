@@ -13,6 +13,7 @@ MAY, JUNE = datetime(2026, 5, 1, tzinfo=UTC), datetime(2026, 6, 1, tzinfo=UTC)
 FREE = {"slug": "free", "name": "Free"}
 NOTHING_PLANNED = {
     "next_plan": None,
+    "sold_by": None,
     "is_suspended": False,
     "trial_end": None,
     "grace_until": None,

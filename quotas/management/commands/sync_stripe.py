@@ -30,9 +30,9 @@ class Command(PlainCommand):
         failed = [one for one in done if one.reason]
         for one in failed:
             self.stderr.write(f"{one.customer_id}: {one.reason}")
-        self.stdout.write(f"{len(done) - len(failed):,} customers written down as they are at Stripe.")
+        self.stdout.write(f"{_customers(len(done) - len(failed))} written down as they are at Stripe.")
         if failed:
-            raise CommandError(f"{len(failed):,} customers could not be written down.")
+            raise CommandError(f"{_customers(len(failed))} could not be written down.")
 
     def synced(self, email: str | None) -> Iterator[Synced]:
         if email is None:
@@ -40,4 +40,8 @@ class Command(PlainCommand):
         user = User.objects.filter(email=email.strip().lower()).first()
         if user is None:
             raise CommandError(f"There is no user {email}.")
-        return map(stripe_catchup.sync_customer, stripe_catchup.customers_of(user))
+        return stripe_catchup.sync_user(user.pk)
+
+
+def _customers(count: int) -> str:
+    return "1 customer" if count == 1 else f"{count:,} customers"
