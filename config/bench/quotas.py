@@ -61,10 +61,10 @@ def run(pace: Pace, say: Callable[[str], None]) -> dict[str, Any]:
 
 def measure(pace: Pace, say: Callable[[str], None]) -> dict[str, Any]:
     """Measure, and read the books after each number of threads; `StartProblemError` if they do not balance."""
-    # One for each thread, as in production, where a process has far fewer threads than connections.
+    # At least one for each thread, as in production, where a process has far fewer threads than connections.
     database = connections["default"]
     assert isinstance(database, DatabaseWrapper)
-    database.pool.resize(1, max(pace.threads) + 1)
+    database.pool.resize(1, max(database.pool.max_size, max(pace.threads) + 1))
     deadlocks = holds.count_deadlocks()
     say(f"{pace.users:,} users are made.")
     one, many = holds.make_holders(1), holds.make_holders(pace.users)
@@ -83,8 +83,6 @@ def measure(pace: Pace, say: Callable[[str], None]) -> dict[str, Any]:
     say(f"{max(pace.threads)} at once for more than there is.")
     calls += check_limit(pace)
     _check_books([], calls)
-    database.close()
-    database.close_pool()
     if (deadlocks := holds.count_deadlocks() - deadlocks) > 0:
         raise StartProblemError(f"There were {deadlocks} deadlocks.")
     return result | {"users": pace.users, "limit": pace.limit, "calls": calls, "errors": 0, "deadlocks": 0}
