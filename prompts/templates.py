@@ -151,8 +151,10 @@ def move_label(
             raise Conflict(f"{label} stands for version {former or 'none'}.", code="label_moved", param="expected")
         if current is None and locked.labels.count() >= MOST_LABELS:
             raise Conflict(f"A template has at most {MOST_LABELS} labels.", code="too_many_labels")
+        now = timezone.now()
+        moved = {"version": version, "moved_at": now}
         row, _created = PromptLabel.objects.update_or_create(
-            template=locked, name=label, defaults={"version": version, "moved_at": timezone.now()}
+            template=locked, name=label, defaults=moved, create_defaults=moved | {"created_at": now}
         )
         audit.record("prompt_label.moved", by=by, target=template, label=label, former=former, number=number)
     return row

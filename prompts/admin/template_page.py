@@ -45,12 +45,24 @@ def page_context(template: PromptTemplate, query: QueryDict) -> dict[str, Any]:
         "is_cut": len(versions) == MOST_VERSIONS,
         "old": old.number,
         "new": new.number,
+        "heading": f"Version {new.number}",
         "text": "\n".join(lines_of(new)),
         **_changes(old, new),
     }
 
 
-HEADERS = ["Version", "Labels", "Commit message", "Made", "Calls", "Failed", "Tokens", "Cost", "A call", "Time"]
+HEADERS = [
+    "Version",
+    "Labels",
+    "Commit message",
+    "Made",
+    "Calls",
+    "Failed",
+    "Tokens",
+    "Cost",
+    "Cost of a call",
+    "Time of a call",
+]
 
 
 def _row(version: PromptVersion) -> list[Any]:

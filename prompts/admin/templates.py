@@ -28,7 +28,10 @@ EVERYBODY = "everybody"
 
 class LabelDialog(BaseDialogForm):
     label = forms.RegexField(
-        f"^{LABEL_PATTERN}\\Z", initial=DEFAULT_LABEL, widget=UnfoldAdminTextInputWidget, help_text="A new one is made."
+        f"^{LABEL_PATTERN}\\Z",
+        initial=DEFAULT_LABEL,
+        widget=UnfoldAdminTextInputWidget,
+        help_text="One that is not there is made.",
     )
     number = forms.IntegerField(
         label="Version", min_value=1, max_value=MOST_VERSION - 1, widget=UnfoldAdminIntegerFieldWidget

@@ -1,10 +1,15 @@
 """/api/v1/prompts/templates: templates, their versions and labels, and rendering."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from django.db import IntegrityError, InternalError, connection, transaction
 
+from accounts.caller import Caller
+from accounts.exceptions import Conflict
 from accounts.models import AuditEvent
 from accounts.tests.credentials import api_key
+from prompts import templates
 from prompts.models import PromptLabel, PromptTemplate, PromptVersion
 from prompts.tests.factories import a_template
 from tests.shape import error_of
@@ -218,3 +223,33 @@ def test_the_database_keeps_versions_as_they_are(alice):
         PromptLabel.objects.create(template=template, name="7", version=version)
     with pytest.raises(IntegrityError), transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("UPDATE prompts_prompttemplate SET name = 'With Spaces'")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_those_who_move_a_label_at_once_one_is_told_that_it_was_theirs(alice):
+    template = a_template(alice)
+    by = Caller(user_id=alice.pk)
+    for _ in range(5):
+        templates.add_version(template=template, by=by, content="Hi")
+
+    def move(number):
+        try:
+            templates.move_label(template=template, label="production", number=number, expected=1, by=by)
+        except Conflict:
+            return None
+        else:
+            return number
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(5) as pool:
+        won = [number for number in pool.map(move, range(2, 7)) if number]
+
+    assert won == [template.labels.get().version.number]
+    with ThreadPoolExecutor(5) as pool:
+        list(
+            pool.map(
+                lambda _: (templates.add_version(template=template, by=by, content="x"), connection.close()), "12345"
+            )
+        )
+    assert sorted(template.versions.values_list("number", flat=True)) == list(range(1, 12))
