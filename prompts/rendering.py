@@ -195,7 +195,7 @@ def bodies_of(version_ids: set[UUID]) -> dict[UUID, Body]:
     if missing:
         for version in PromptVersion.objects.filter(pk__in=missing).only("content", "variables"):
             bodies[version.pk] = body = parsed(version.content, stored(version.variables))
-            if _characters(body) <= MOST_KEPT_CHARACTERS:
+            if _characters(version.content) <= MOST_KEPT_CHARACTERS:
                 if len(_kept) >= MOST_KEPT:
                     _kept.clear()
                 _kept[version.pk] = body
@@ -214,8 +214,8 @@ def forget_versions() -> None:
     _kept.clear()
 
 
-def _characters(body: Body) -> int:
-    return sum(len(piece) for text in body.texts for piece in text if isinstance(piece, str))
+def _characters(content: Any) -> int:
+    return len(content) if isinstance(content, str) else sum(len(message["content"]) for message in content)
 
 
 def _declarations(tree: Tree, bodies: dict[UUID, Body]) -> dict[str, Variable]:

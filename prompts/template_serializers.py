@@ -121,12 +121,9 @@ class RenderingSerializer(serializers.Serializer[Any]):
 
 
 class DiffQuerySerializer(serializers.Serializer[Any]):
-    """`from` is a word of Python's, so it is declared below."""
-
-    to = serializers.IntegerField(min_value=1, max_value=MOST_VERSION - 1)
-
-
-DiffQuerySerializer._declared_fields["from"] = serializers.IntegerField(min_value=1, max_value=MOST_VERSION - 1)
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        """Not as attributes: `from` is a word of Python's."""
+        return {name: serializers.IntegerField(min_value=1, max_value=MOST_VERSION - 1) for name in ("from", "to")}
 
 
 class LinesSerializer(serializers.Serializer[Any]):

@@ -14,6 +14,9 @@ from prompts.markup import VARIABLE_PATTERN
 
 MOST_VARIABLES = 100
 MOST_CHOICES = 200
+# Characters of a default, and of a choice.
+MOST_DEFAULT = 10_000
+MOST_CHOICE = 200
 FIELDS = {"name", "type", "required", "default", "choices", "description"}
 TYPES: dict[str, str] = {
     "string": "a text",
@@ -105,8 +108,8 @@ def _declared(row: Any, param: str) -> Variable:
         raise _refusal("What has a default is not required; `required` is true or false.", f"{param}.required")
     choices = _choices(row.get("choices"), kind, f"{param}.choices")
     variable = Variable(name, kind, required, default, choices, description)
-    if default is not None:
-        variable.text(default, param=f"{param}.default")
+    if default is not None and len(variable.text(default, param=f"{param}.default")) > MOST_DEFAULT:
+        raise _refusal(f"A default has at most {MOST_DEFAULT} characters.", f"{param}.default", "too_large")
     return variable
 
 
@@ -117,8 +120,10 @@ def _choices(choices: Any, kind: str, param: str) -> tuple[str, ...]:
         return ()
     if not isinstance(choices, list) or not 0 < len(choices) <= MOST_CHOICES:
         raise _refusal(f"An enum has a list of 1 to {MOST_CHOICES} choices.", param)
-    if not all(isinstance(choice, str) for choice in choices) or len(set(choices)) < len(choices):
-        raise _refusal("Choices are texts, each of them once.", param)
+    if not all(isinstance(choice, str) and len(choice) <= MOST_CHOICE for choice in choices):
+        raise _refusal(f"Choices are texts of at most {MOST_CHOICE} characters.", param)
+    if len(set(choices)) < len(choices):
+        raise _refusal("Each choice is named once.", param)
     return tuple(choices)
 
 

@@ -10,6 +10,7 @@ from accounts.exceptions import Conflict
 from accounts.models import AuditEvent
 from accounts.tests.credentials import api_key
 from prompts import templates
+from prompts.exceptions import TemplateNotFound
 from prompts.models import PromptLabel, PromptTemplate, PromptVersion
 from prompts.tests.factories import a_template
 from tests.shape import error_of
@@ -177,6 +178,16 @@ def test_what_operators_share_everybody_uses_and_nobody_else_changes(api, alice,
         ({"variables": [{"name": "who"}, {"name": "who"}]}, "duplicate", "variables.1.name"),
         ({"variables": [{"name": "n", "type": "file"}]}, "invalid_variable", "variables.0.type"),
         ({"variables": [{"name": "n", "type": "enum"}]}, "invalid_variable", "variables.0.choices"),
+        (
+            {"variables": [{"name": "n", "type": "enum", "choices": ["a", "a"]}]},
+            "invalid_variable",
+            "variables.0.choices",
+        ),
+        ({"variables": [{"name": "n", "type": "enum", "choices": [7]}]}, "invalid_variable", "variables.0.choices"),
+        ({"variables": [{"name": "n", "choices": ["a"]}]}, "invalid_variable", "variables.0.choices"),
+        ({"variables": [{"name": "n", "description": 7}]}, "invalid_variable", "variables.0.description"),
+        ({"variables": ["n"]}, "invalid_variable", "variables.0"),
+        ({"variables": [{"name": "n", "default": "x" * 10_001}]}, "too_large", "variables.0.default"),
         ({"variables": [{"name": "n", "type": "integer", "default": 1.5}]}, "invalid_type", "variables.0.default"),
         ({"variables": [{"name": "n", "default": "x", "required": True}]}, "invalid_variable", "variables.0.required"),
         ({"variables": [{"name": "n", "code": "x"}]}, "unknown_field", "variables.0.code"),
@@ -253,3 +264,52 @@ def test_of_those_who_move_a_label_at_once_one_is_told_that_it_was_theirs(alice)
             )
         )
     assert sorted(template.versions.values_list("number", flat=True)) == list(range(1, 12))
+
+
+def test_there_is_an_end_to_everything(api, alice, greeting):
+    client = api(alice)
+    long = "x\n" * 2001
+    for content, code in (
+        ("".join(f"{{{{ v{number} }}}}" for number in range(101)), "invalid_template"),
+        ("".join(f"{{{{> t{number} }}}}" for number in range(51)), "too_many_includes"),
+        ([{"role": "user", "content": "x"}] * 101, "invalid_type"),
+    ):
+        assert error_of(client.post(f"{greeting}/versions", {"content": content}), 400)["code"] == code
+    assert client.post(f"{greeting}/versions", {"content": long}).status_code == 201
+    assert error_of(client.get(f"{greeting}/diff", {"from": 1, "to": 2}), 400)["code"] == "too_large"
+    assert error_of(client.get(f"{greeting}/diff", {"from": 1, "to": 3}), 404)["param"] == "to"
+    assert error_of(client.get(f"{greeting}/diff", {"from": 0}), 400)["param"] == "from"
+    version = PromptVersion.objects.get(number=1)
+    labels = [PromptLabel(template=version.template, name=f"l{number}", version=version) for number in range(50)]
+    PromptLabel.objects.bulk_create(labels)
+    assert error_of(client.put(f"{greeting}/labels/more", {"version": 1}), 409)["code"] == "too_many_labels"
+    assert client.put(f"{greeting}/labels/l7", {"version": 2}).status_code == 200
+    error_of(client.delete(f"{greeting}/labels/more"), 404)
+
+
+def test_only_a_text_can_be_included_and_only_what_is_there(api, alice, greeting):
+    client = api(alice)
+    client.put(f"{greeting}/labels/production", {"version": 1})
+    refused = client.post(PATH, {"name": "other", "content": "{{> greeting }}"})
+    assert error_of(refused, 400)["code"] == "include_not_text"
+
+    part, whole = a_template(alice, "part", name="part"), a_template(alice, "{{> part }}", name="whole", label="")
+    assert client.delete(f"{PATH}/part").status_code == 204
+    assert error_of(client.post(f"{PATH}/whole/render", {"version": 1}), 400)["code"] == "unknown_include"
+    assert error_of(client.put(f"{PATH}/whole/labels/staging", {"version": 1}), 400)["code"] == "unknown_include"
+    with pytest.raises(TemplateNotFound):
+        templates.add_version(template=part, by=Caller(user_id=alice.pk), content="late")
+    assert whole.labels.count() == 0
+
+
+def test_a_name_is_shared_once(api, alice, olga):
+    a_template(olga, name="house", is_shared=True)
+    a_template(alice, name="house")
+
+    with pytest.raises(Conflict) as refusal:
+        templates.change_template(
+            template=PromptTemplate.objects.get(user=alice),
+            by=Caller(user_id=olga.pk, is_staff=True, is_superuser=True),
+            is_shared=True,
+        )
+    assert refusal.value.code == "name_taken"
