@@ -52,6 +52,7 @@ PAGES = {
     "inference.price": OPERATORS,
     "inference.request": HELPERS,
     "conversations.conversation": OPERATORS,
+    "prompts.prompttemplate": OPERATORS,
     "prompts.savedprompt": OPERATORS,
     "analytics.dailystat": {"operator", "analyst"},
 }
@@ -97,6 +98,8 @@ ACTIONS = {
     "quotas.quota.clear_override": OPERATORS,
     "quotas.grant.revoke": HELPERS,
     "accounts.user.add_quota": OPERATORS,
+    "prompts.prompttemplate.move_label": OPERATORS,
+    "prompts.prompttemplate.share": OPERATORS,
 }
 
 ADD = {

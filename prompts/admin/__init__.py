@@ -1,5 +1,6 @@
 """The operators' pages of this application; each module registers its own."""
 
 from prompts.admin.saved import SavedPromptAdmin
+from prompts.admin.templates import PromptTemplateAdmin
 
-__all__ = ["SavedPromptAdmin"]
+__all__ = ["PromptTemplateAdmin", "SavedPromptAdmin"]
