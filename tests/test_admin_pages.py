@@ -19,7 +19,7 @@ from accounts.tests.factories import UserFactory
 from analytics.models import DailyStat
 from conversations.models import Conversation, Message
 from inference.models import Model, Price, Provider, Request
-from prompts.models import SavedPrompt
+from prompts.models import IntentClassifier, IntentPattern, SavedPrompt
 from quotas.models import (
     Event,
     FeatureFlag,
@@ -124,6 +124,8 @@ ROWS: dict[type[Row], Callable[[], Row]] = {
     Request: request,
     Conversation: conversation,
     SavedPrompt: lambda: SavedPrompt.objects.create(user=UserFactory(), title="Title", content="Text"),
+    IntentPattern: lambda: IntentPattern.objects.create(intent="alarm", text=f"Wake me {next(number)}"),
+    IntentClassifier: lambda: IntentClassifier.objects.create(version=next(number) + 1, status="failed"),
     DailyStat: lambda: DailyStat.objects.create(
         day=timezone.now().date() - timedelta(days=next(number)),
         request_type="llm",
@@ -239,7 +241,7 @@ def test_who_may_only_look_is_offered_no_change(client, db, model):
     [
         *(User, ApiKey, AuditEvent, Subscription, StripeEvent, Quota, Grant, Reservation),
         *(Event, WebhookEndpoint, WebhookDelivery),
-        *(Request, Conversation, SavedPrompt, DailyStat),
+        *(Request, Conversation, SavedPrompt, IntentPattern, IntentClassifier, DailyStat),
     ],
 )
 def test_what_history_hangs_on_cannot_be_deleted(operator, model):

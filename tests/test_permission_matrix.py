@@ -96,6 +96,7 @@ MATRIX = """
     PUT    /api/v1/prompts/saved/<pk>                       401    404    200    403    404    404    404
     PATCH  /api/v1/prompts/saved/<pk>                       401    404    200    403    404    404    404
     DELETE /api/v1/prompts/saved/<pk>                       401    404    204    403    404    404    404
+    POST   /api/v1/prompts/classify                         401    200    200    403    200    200    200
 
     GET    /api/v1/conversations                            401    200    200    403    200    200    200
     POST   /api/v1/conversations                            401    201    201    403    201    201    201
@@ -143,16 +144,22 @@ BODIES = {
     "POST /api/v1/quotas/reservations/<pk>/confirm": lambda: AMOUNTS,
     "POST /api/v1/prompts/saved": lambda: PROMPT,
     "PUT /api/v1/prompts/saved/<pk>": lambda: PROMPT,
+    "POST /api/v1/prompts/classify": lambda: {"text": "Translate this sentence into French"},
     "POST /v1/chat/completions": lambda: {"model": "none", "messages": [{"role": "user", "content": "Hello"}]},
     "POST /v1/embeddings": lambda: {"model": "none", "input": "Hello"},
 }
+
+
+# Its view works as those of /v1 do.
+THREADED = {"/api/v1/prompts/classify"}
 
 
 def rows():
     for line in filter(str.strip, MATRIX.splitlines()):
         method, path, *statuses = line.split()
         # The views of /v1 work in threads of their own, which see only what is committed.
-        marks = [pytest.mark.django_db(transaction=True)] if path.startswith("/v1") else []
+        in_threads = path.startswith("/v1") or path in THREADED
+        marks = [pytest.mark.django_db(transaction=True)] if in_threads else []
         yield pytest.param(method, path, [int(status) for status in statuses], id=f"{method} {path}", marks=marks)
 
 
