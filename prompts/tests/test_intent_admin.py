@@ -5,7 +5,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 
 from accounts.models import AuditEvent
 from prompts.models import IntentClassifier, IntentPattern
-from prompts.tests.intents import make_patterns, train
+from prompts.tests.intents import make_patterns, train, vector
 from tests.admin import act, messages, page, save
 
 LIST = page(IntentPattern, "changelist")
@@ -36,6 +36,15 @@ def test_a_pattern_is_written_changed_and_corrected(operator, olga):
     assert (made.intent, made.source, made.is_active) == ("weather", "correction", True)
     events = AuditEvent.objects.filter(target_id=str(made.pk)).order_by("id").values_list("action", flat=True)
     assert list(events) == ["intentpattern.created", "intentpattern.updated", "intentpattern.corrected"]
+
+
+def test_the_intent_of_the_nearest_neighbours_is_chosen_already(operator):
+    make_patterns(each=2)
+    wrong = IntentPattern.objects.create(
+        intent="alarm", text="what a sky", embedding=vector("weather", 9), embedding_model="vectors"
+    )
+
+    assert '<option value="weather" selected>' in operator.get(page(wrong, "correct_intent")).content.decode()
 
 
 def test_lists_are_filtered_exported_and_imported_row_by_row(operator):
