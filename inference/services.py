@@ -12,6 +12,7 @@ from uuid import UUID
 import structlog
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from accounts.caller import Caller
@@ -270,7 +271,9 @@ def sweep_abandoned(*, now: datetime | None = None, batch: int = 500, all_runnin
     now = now or timezone.now()
     lost = Request.objects.filter(status=Status.RUNNING).order_by("id")
     if not all_running:
-        lost = lost.filter(reservation__expires_at__lte=now)
+        begun = now - timedelta(seconds=settings.CALL_DEADLINE_SECONDS + settings.HOLD_GRACE_SECONDS)
+        # Calls of Mainstay's own hold nothing.
+        lost = lost.filter(Q(reservation__expires_at__lte=now) | Q(reservation=None, created_at__lte=begun))
     swept = 0
     for request in lost[:batch]:
         with transaction.atomic():

@@ -1,13 +1,14 @@
-"""What becomes of a user's saved prompts and templates."""
+"""What becomes of a user's saved prompts and templates, and of the patterns that a user has written."""
 
 from __future__ import annotations
 
 from uuid import UUID
 
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from accounts.belongings import Belonging, Erase, Part
-from prompts.models import PromptTemplate, PromptVersion, SavedPrompt
+from prompts.models import IntentPattern, PromptTemplate, PromptVersion, SavedPrompt
 
 
 def _merge_templates(source_id: UUID, target_id: UUID) -> None:
@@ -24,6 +25,19 @@ def _erase_templates(user_id: UUID) -> None:
     theirs = PromptTemplate.objects.filter(user_id=user_id)
     theirs.update(deleted_at=timezone.now())
     theirs.delete()
+
+
+def _written_by(user_id: UUID) -> QuerySet[IntentPattern]:
+    return IntentPattern.objects.filter(created_by_id=user_id)
+
+
+def _hand_over(source_id: UUID, target_id: UUID) -> None:
+    _written_by(source_id).update(created_by_id=target_id)
+
+
+def _forget_who(user_id: UUID) -> None:
+    """The patterns stay: they are the installation's, and are about nobody."""
+    _written_by(user_id).update(created_by_id=None)
 
 
 BELONGINGS = [
@@ -48,5 +62,13 @@ BELONGINGS = [
         ),
         merge=_merge_templates,
         erase=_erase_templates,
+    ),
+    Belonging(
+        model=IntentPattern,
+        section="intent_patterns",
+        fields=("id", "intent", "text", "language", "source", "is_active", "created_at"),
+        rows=_written_by,
+        merge=_hand_over,
+        erase=_forget_who,
     ),
 ]

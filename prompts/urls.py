@@ -1,3 +1,5 @@
+from django.urls import re_path
+
 from accounts.routers import OptionalSlashRouter
 from prompts import template_views, views
 
@@ -5,4 +7,7 @@ router = OptionalSlashRouter()
 router.register("prompts/saved", views.SavedPromptViewSet, basename="saved-prompt")
 router.register("prompts/templates", template_views.TemplateViewSet, basename="prompt-template")
 
-urlpatterns = router.urls
+urlpatterns = [
+    re_path("^prompts/classify/?$", views.classify, name="classify-prompt"),
+    *router.urls,
+]

@@ -111,6 +111,7 @@ MATRIX = """
     PUT    /api/v1/prompts/templates/<name>/labels/<label>  401    404    200    403    404    404    404
     DELETE /api/v1/prompts/templates/<name>/labels/<label>  401    404    204    403    404    404    404
     POST   /api/v1/prompts/templates/<name>/render          401    404    200    403    404    404    404
+    POST   /api/v1/prompts/classify                         401    200    200    403    200    200    200
 
     GET    /api/v1/conversations                            401    200    200    403    200    200    200
     POST   /api/v1/conversations                            401    201    201    403    201    201    201
@@ -162,16 +163,22 @@ BODIES = {
     "POST /api/v1/prompts/templates/<name>/versions": lambda: {"content": "Hello"},
     "PUT /api/v1/prompts/templates/<name>/labels/<label>": lambda: {"version": 1},
     "POST /api/v1/prompts/templates/<name>/render": lambda: {"variables": {"who": "Ada"}},
+    "POST /api/v1/prompts/classify": lambda: {"text": "Translate this sentence into French"},
     "POST /v1/chat/completions": lambda: {"model": "none", "messages": [{"role": "user", "content": "Hello"}]},
     "POST /v1/embeddings": lambda: {"model": "none", "input": "Hello"},
 }
+
+
+# Its view works as those of /v1 do.
+THREADED = {"/api/v1/prompts/classify"}
 
 
 def rows():
     for line in filter(str.strip, MATRIX.splitlines()):
         method, path, *statuses = line.split()
         # The views of /v1 work in threads of their own, which see only what is committed.
-        marks = [pytest.mark.django_db(transaction=True)] if path.startswith("/v1") else []
+        in_threads = path.startswith("/v1") or path in THREADED
+        marks = [pytest.mark.django_db(transaction=True)] if in_threads else []
         yield pytest.param(method, path, [int(status) for status in statuses], id=f"{method} {path}", marks=marks)
 
 

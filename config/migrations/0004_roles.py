@@ -6,9 +6,9 @@ from config.roles import grant
 class Migration(migrations.Migration):
     dependencies = [
         ("config", "0003_roles"),
-        ("quotas", "0012_rate_limits"),
+        ("quotas", "0014_checkouts"),
         ("inference", "0005_prompt_version"),
-        ("prompts", "0003_templates"),
+        ("prompts", "0004_intents"),
     ]
 
     operations = [migrations.RunPython(grant, migrations.RunPython.noop)]

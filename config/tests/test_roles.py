@@ -54,6 +54,8 @@ PAGES = {
     "conversations.conversation": OPERATORS,
     "prompts.prompttemplate": OPERATORS,
     "prompts.savedprompt": OPERATORS,
+    "prompts.intentpattern": OPERATORS,
+    "prompts.intentclassifier": OPERATORS,
     "analytics.dailystat": {"operator", "analyst"},
 }
 
@@ -100,11 +102,13 @@ ACTIONS = {
     "accounts.user.add_quota": OPERATORS,
     "prompts.prompttemplate.move_label": OPERATORS,
     "prompts.prompttemplate.share": OPERATORS,
+    "prompts.intentpattern.correct_intent": OPERATORS,
+    "prompts.intentclassifier.retrain": OPERATORS,
 }
 
 ADD = {
     *("accounts.user", "accounts.apikey", "quotas.plan", "quotas.featureflag", "quotas.webhookendpoint"),
-    *("inference.provider", "inference.model", "inference.price"),
+    *("inference.provider", "inference.model", "inference.price", "prompts.intentpattern"),
 }
 
 MODELS = {model._meta.label_lower: model for model in admin.site._registry}
