@@ -17,6 +17,7 @@ from accounts.tests.factories import UserFactory
 from config.celery import app as celery_app
 from config.embedded.paths import celery_url
 from inference.routes import forget_routes
+from prompts.rendering import forget_versions
 from quotas.admission import forget_rates
 from quotas.exposures import forget_noted
 from quotas.flag_store import forget_flags
@@ -115,6 +116,7 @@ def _clean_start(settings: Any) -> None:
     forget_rates()
     redis_client().flushdb()
     forget_routes()
+    forget_versions()
     forget_flags()
     forget_noted()
 

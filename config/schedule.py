@@ -25,6 +25,11 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     "advance-subscriptions": {"task": "quotas.tasks.advance_subscriptions", "schedule": timedelta(minutes=2)},
     "sync-stripe": {"task": "quotas.tasks.sync_stripe", "schedule": crontab(hour=3, minute=41)},
     "flush-exposures": {"task": "quotas.tasks.flush_exposures", "schedule": timedelta(minutes=5)},
+    "tend-intents": {
+        "task": "prompts.tasks.tend_intents",
+        "schedule": timedelta(seconds=20),
+        "options": {"expires": 20},
+    },
     "rollup-usage": {"task": "analytics.tasks.rollup_usage", "schedule": crontab(minute="*/10")},
     "cleanup": {"task": "config.tasks.cleanup", "schedule": crontab(minute=17)},
 }

@@ -31,6 +31,33 @@ IDEMPOTENCY_KEY = OpenApiParameter(
 )
 
 
+CLASSIFIED: Schema = {
+    "description": "What the text wants.",
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "properties": {
+                    "intent": {"type": "string"},
+                    "confidence": {"type": "number", "minimum": 0, "maximum": 1},
+                    "is_unknown": {"type": "boolean"},
+                    "method": {"type": "string", "enum": ["example", "blend", "words"]},
+                    "is_fallback": {"type": "boolean"},
+                    "fallback_reason": {
+                        "type": "string",
+                        "nullable": True,
+                        "enum": ["not_trained", "embedding_unavailable", None],
+                    },
+                    "candidates": {"type": "array", "items": ANYTHING},
+                    "nearest": {"type": "array", "items": ANYTHING},
+                    "classifier_version": {"type": "integer", "nullable": True},
+                },
+            }
+        }
+    },
+}
+
+
 class ScopedSchema(AutoSchema):
     """Says of each operation which scope a key needs for it, and which need no credential."""
 
@@ -94,6 +121,17 @@ def add_openai_surface(result: Schema, generator: object, request: object, publi
                 encoding_format={"type": "string", "enum": ["float", "base64"]},
             )
         },
+    }
+    result["paths"]["/api/v1/prompts/classify"] = {
+        "post": _operation(
+            "Classify a prompt",
+            "What the writer of a text wants, how sure that is, and the nearest patterns. `intent` is `unknown` where "
+            "no intent is likely enough; `is_fallback` says that only words were compared. What is embedded for it is "
+            "metered as the caller's. An API key needs the scope `prompts`.",
+            required=["text"],
+            text={"type": "string", "minLength": 1, "maxLength": 10000, "example": "Why does this loop never end?"},
+        )
+        | {"operationId": "classify_prompt", "tags": ["prompts"], "responses": {"200": CLASSIFIED}}
     }
     return result
 

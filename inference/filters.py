@@ -11,4 +11,4 @@ class RequestFilter(filters.FilterSet):  # type: ignore[misc]
 
     class Meta:
         model = Request
-        fields: ClassVar = ["request_type", "status", "model"]
+        fields: ClassVar = ["request_type", "status", "model", "prompt_version_id"]

@@ -229,6 +229,13 @@ class Request(models.Model):
     cost = models.BigIntegerField(default=0, help_text="Micro-USD.")
     processing_time = models.PositiveIntegerField(null=True, help_text="Milliseconds, first to last.")
     first_byte_time = models.PositiveIntegerField(null=True, help_text="Milliseconds until the first byte.")
+    prompt_version_id = models.UUIDField(
+        "prompt version",
+        null=True,
+        blank=True,
+        help_text="The version of a prompt template that ran: a plain value, for templates stand above this "
+        "application.",
+    )
     request_data = models.JSONField(default=dict)
     response_data = models.JSONField(null=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
@@ -253,6 +260,11 @@ class Request(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["user", "-id"], name="request_user"),
             models.Index(fields=["created_at"], condition=Q(status="running"), name="request_running"),
+            models.Index(
+                fields=["prompt_version_id", "-id"],
+                condition=Q(prompt_version_id__isnull=False),
+                name="request_prompt",
+            ),
         ]
 
     def __str__(self) -> str:

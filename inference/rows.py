@@ -17,11 +17,12 @@ from quotas.ledger import Also
 OPEN = """
 INSERT INTO inference_request (
     id, user_id, api_key_id, reservation_id, request_type, model, is_stream, input_tokens, request_data, created_at,
-    seconds, characters, provider, status, error_code, error_message, usage, cached_input_tokens, output_tokens, cost
+    prompt_version_id, seconds, characters, provider, status, error_code, error_message, usage, cached_input_tokens,
+    output_tokens, cost
 ) SELECT
     %(request_id)s::uuid, v.user_id, %(api_key_id)s::uuid, %(id)s::uuid, %(request_type)s, %(model)s,
     %(is_stream)s, %(input_tokens)s::int, %(request_data)s::jsonb, %(now)s,
-    %(seconds)s::int, %(characters)s::int, '', 'running', '', '', 'estimated', 0, 0, 0
+    %(prompt_version_id)s::uuid, %(seconds)s::int, %(characters)s::int, '', 'running', '', '', 'estimated', 0, 0, 0
 FROM verdict v WHERE v.admitted
 """
 

@@ -28,6 +28,7 @@ class RequestSerializer(serializers.ModelSerializer[Request]):
             "first_byte_time",
             "api_key",
             "reservation",
+            "prompt_version_id",
             "created_at",
             "finished_at",
         )

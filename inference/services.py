@@ -12,6 +12,7 @@ from uuid import UUID
 import structlog
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from accounts.caller import Caller
@@ -88,6 +89,19 @@ class Outcome:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class UsedPrompt:
+    """The version of a prompt template that a call's messages were made of, and how the caller named it."""
+
+    version_id: UUID
+    name: str
+    number: int
+    label: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        return {"name": self.name, "version": self.number, "label": self.label or None}
+
+
 @dataclass(slots=True)
 class Call:
     """An open call: its hold is taken and its request row is `running`. `claim` is that to its idempotency key."""
@@ -128,10 +142,12 @@ def open_call(
     seconds: int = 0,
     characters: int = 0,
     claim: Claim | None = None,
+    prompt: UsedPrompt | None = None,
 ) -> Call:
     """Hold what the call may use and write its request row, in one statement.
 
-    `seconds` and `characters` are those of speech, and of text to be spoken; the outcome begins with them. With an
+    `seconds` and `characters` are those of speech, and of text to be spoken; the outcome begins with them. `prompt` is
+    what the messages in `payload` were made of, and kept with the request. With an
     idempotency key, this is done in the transaction that claims it (`quotas.idempotency.claimed`). Raises
     `ModelNotFound`, `QuotaExceeded`, `InvalidInput`; then nothing has been written.
     """
@@ -174,7 +190,8 @@ def open_call(
         input_tokens=input_estimate,
         seconds=seconds,
         characters=characters,
-        request_data=bounded_copy(payload, most=settings.HISTORY_BYTES),
+        prompt_version_id=prompt.version_id if prompt else None,
+        request_data=_kept(payload, prompt),
     )
     quotas.reserve(
         reservation_id=call.reservation_id,
@@ -254,7 +271,9 @@ def sweep_abandoned(*, now: datetime | None = None, batch: int = 500, all_runnin
     now = now or timezone.now()
     lost = Request.objects.filter(status=Status.RUNNING).order_by("id")
     if not all_running:
-        lost = lost.filter(reservation__expires_at__lte=now)
+        begun = now - timedelta(seconds=settings.CALL_DEADLINE_SECONDS + settings.HOLD_GRACE_SECONDS)
+        # Calls of Mainstay's own hold nothing.
+        lost = lost.filter(Q(reservation__expires_at__lte=now) | Q(reservation=None, created_at__lte=begun))
     swept = 0
     for request in lost[:batch]:
         with transaction.atomic():
@@ -317,6 +336,12 @@ def _metered(kind: str, amounts: Amounts, cost: int) -> dict[Meter, int]:
         **{Meter(kind, unit): measured[unit] for unit in MEASURED[kind]},
         Meter(kind, Unit.COST): cost,
     }
+
+
+def _kept(payload: dict[str, Any], prompt: UsedPrompt | None) -> Any:
+    """What the history keeps of a body."""
+    copy = bounded_copy(payload, most=settings.HISTORY_BYTES)
+    return copy | {"prompt": prompt.as_json()} if prompt else copy
 
 
 def _input_estimate(payload: dict[str, Any], route: Route) -> int:

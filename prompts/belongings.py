@@ -1,7 +1,44 @@
-"""What becomes of a user's saved prompts."""
+"""What becomes of a user's saved prompts and templates, and of the patterns that a user has written."""
 
-from accounts.belongings import Belonging, Erase
-from prompts.models import SavedPrompt
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from accounts.belongings import Belonging, Erase, Part
+from prompts.models import IntentPattern, PromptTemplate, PromptVersion, SavedPrompt
+
+
+def _merge_templates(source_id: UUID, target_id: UUID) -> None:
+    """Where both have a name, the target's template keeps it, and the source's gets another."""
+    taken = set(PromptTemplate.objects.alive().filter(user_id=target_id).values_list("name", flat=True))
+    for template in PromptTemplate.objects.alive().filter(user_id=source_id, name__in=taken).order_by("pk"):
+        template.name = f"{template.name[:50]}-{template.pk.hex[-12:]}"
+        template.save(update_fields=["name", "updated_at"])
+    PromptTemplate.objects.filter(user_id=source_id).update(user_id=target_id)
+
+
+def _erase_templates(user_id: UUID) -> None:
+    """The database lets versions go with templates that are deleted already."""
+    theirs = PromptTemplate.objects.filter(user_id=user_id)
+    theirs.update(deleted_at=timezone.now())
+    theirs.delete()
+
+
+def _written_by(user_id: UUID) -> QuerySet[IntentPattern]:
+    return IntentPattern.objects.filter(created_by_id=user_id)
+
+
+def _hand_over(source_id: UUID, target_id: UUID) -> None:
+    _written_by(source_id).update(created_by_id=target_id)
+
+
+def _forget_who(user_id: UUID) -> None:
+    """The patterns stay: they are the installation's, and are about nobody."""
+    _written_by(user_id).update(created_by_id=None)
+
 
 BELONGINGS = [
     Belonging(
@@ -9,5 +46,29 @@ BELONGINGS = [
         section="saved_prompts",
         fields=("id", "title", "content", "is_favourite", "created_at", "updated_at"),
         erase=Erase.DELETE,
-    )
+    ),
+    Belonging(
+        model=PromptTemplate,
+        section="prompt_templates",
+        fields=(
+            *("id", "name", "description", "tags", "is_shared", "protected_labels"),
+            *("created_at", "updated_at", "deleted_at"),
+        ),
+        part=Part(
+            name="versions",
+            model=PromptVersion,
+            parent="template_id",
+            fields=("id", "number", "content", "variables", "commit_message", "created_at"),
+        ),
+        merge=_merge_templates,
+        erase=_erase_templates,
+    ),
+    Belonging(
+        model=IntentPattern,
+        section="intent_patterns",
+        fields=("id", "intent", "text", "language", "source", "is_active", "created_at"),
+        rows=_written_by,
+        merge=_hand_over,
+        erase=_forget_who,
+    ),
 ]

@@ -1,7 +1,13 @@
+from django.urls import re_path
+
 from accounts.routers import OptionalSlashRouter
-from prompts import views
+from prompts import template_views, views
 
 router = OptionalSlashRouter()
 router.register("prompts/saved", views.SavedPromptViewSet, basename="saved-prompt")
+router.register("prompts/templates", template_views.TemplateViewSet, basename="prompt-template")
 
-urlpatterns = router.urls
+urlpatterns = [
+    re_path("^prompts/classify/?$", views.classify, name="classify-prompt"),
+    *router.urls,
+]

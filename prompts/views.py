@@ -1,16 +1,69 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
 from rest_framework import viewsets
 from rest_framework.serializers import BaseSerializer
 
+from accounts.caller import Caller
+from accounts.exceptions import NotFound
 from accounts.ids import UUID_PATTERN
 from accounts.scopes import Scope
 from accounts.views import caller_of
+from inference.background import in_thread
+from inference.exceptions import UpstreamError
+from inference.exchange import begin
+from inference.payloads import parse_object
+from inference.views import json_response, openai_view
+from prompts.intents import classification
+from prompts.intents.classification import NO_EMBEDDING, Basis, Classification, Result
 from prompts.models import SavedPrompt
 from prompts.serializers import SavedPromptSerializer
+from quotas.idempotency import claimed
+from quotas.idempotency_views import attempt_of
+from quotas.throttling import admitted_caller
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Who wants a text classified, and the answer, if it takes no call."""
+
+    caller: Caller
+    payload: dict[str, Any]
+    text: str
+    basis: Basis
+    result: Result | None
+
+
+@openai_view("POST", Scope.PROMPTS)
+async def classify(request: HttpRequest) -> HttpResponse:
+    """What the writer of a text wants. Without an embedding server its words decide, and the answer says so."""
+    asked = await in_thread(lambda: _asked(request))
+    if asked.result is not None:
+        return json_response(asked.result)
+    try:
+        exchange = await begin(lambda: _open_classification(request, asked))
+        await exchange.answer(classification.one_vector)
+    except (UpstreamError, NotFound):
+        return json_response(await in_thread(lambda: classification.by_words(asked.text, asked.basis, NO_EMBEDDING)))
+    opened = exchange.opened
+    assert isinstance(opened, Classification)
+    return json_response(opened.result)
+
+
+def _asked(request: HttpRequest) -> Asked:
+    caller = admitted_caller(request)
+    payload = parse_object(request.body)
+    text, basis = classification.checked_text(payload), classification.current_basis()
+    return Asked(caller, payload, text, basis, classification.without_call(text, basis))
+
+
+def _open_classification(request: HttpRequest, asked: Asked) -> Classification:
+    with claimed(user_id=asked.caller.user_id, attempt=attempt_of(request, asked.payload)) as claim:
+        return classification.open_classification(caller=asked.caller, text=asked.text, basis=asked.basis, claim=claim)
 
 
 class SavedPromptViewSet(viewsets.ModelViewSet[SavedPrompt]):

@@ -19,7 +19,8 @@ from accounts.tests.factories import UserFactory
 from analytics.models import DailyStat
 from conversations.models import Conversation, Message
 from inference.models import Model, Price, Provider, Request
-from prompts.models import SavedPrompt
+from prompts.models import IntentClassifier, IntentPattern, PromptTemplate, SavedPrompt
+from prompts.tests.factories import a_template
 from quotas.models import (
     Event,
     FeatureFlag,
@@ -128,7 +129,10 @@ ROWS: dict[type[Row], Callable[[], Row]] = {
     Price: lambda: Price.objects.create(model=model(), unit="input_tokens", price=150_000),
     Request: request,
     Conversation: conversation,
+    PromptTemplate: lambda: a_template(UserFactory(), tags=["chat"], description="Says hello."),
     SavedPrompt: lambda: SavedPrompt.objects.create(user=UserFactory(), title="Title", content="Text"),
+    IntentPattern: lambda: IntentPattern.objects.create(intent="alarm", text=f"Wake me {next(number)}"),
+    IntentClassifier: lambda: IntentClassifier.objects.create(version=next(number) + 1, status="failed"),
     DailyStat: lambda: DailyStat.objects.create(
         day=timezone.now().date() - timedelta(days=next(number)),
         request_type="llm",
@@ -244,7 +248,7 @@ def test_who_may_only_look_is_offered_no_change(client, db, model):
     [
         *(User, ApiKey, AuditEvent, Subscription, StripeEvent, Quota, Grant, Reservation),
         *(Event, WebhookEndpoint, WebhookDelivery),
-        *(Request, Conversation, SavedPrompt, DailyStat),
+        *(Request, Conversation, PromptTemplate, SavedPrompt, IntentPattern, IntentClassifier, DailyStat),
     ],
 )
 def test_what_history_hangs_on_cannot_be_deleted(operator, model):

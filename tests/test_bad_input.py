@@ -18,6 +18,7 @@ from inference import views as inference_views
 from inference.models import Model, Provider, Request
 from inference.payloads import parse_object
 from prompts.models import SavedPrompt
+from prompts.tests.factories import a_template
 from quotas.meters import Meter, Period, Resource, Unit
 from quotas.models import Quota, Reservation
 from tests.shape import error_of
@@ -53,6 +54,7 @@ FIELDS = [
     *("email", "password", "full_name", "username", "preferred_model", "metadata", "name", "scopes", "expires_at"),
     *("refresh", "amounts", "seconds", "title", "content", "is_favourite", "model_override"),
     *("is_active", "id", "user", "token", "revoke_api_keys"),
+    *("variables", "version", "expected", "label", "tags", "protected_labels", "commit_message"),
 ]
 METERS = [str(Meter(resource, unit)) for resource in Resource.values for unit in Unit.values]
 amounts = st.dictionaries(st.one_of(st.sampled_from(METERS), texts), st.one_of(numbers, values), max_size=3)
@@ -84,6 +86,7 @@ def addresses(alice):
         user=alice, amounts={}, holds={}, by_client=True, expires_at="2100-01-01T00Z"
     )
     prompt = SavedPrompt.objects.create(user=alice, title="x", content="y")
+    template = a_template(alice)
     conversation = Conversation.objects.create(user=alice)
     api_key(alice)
     key = ApiKey.objects.get()
@@ -97,6 +100,10 @@ def addresses(alice):
         ("POST", f"/api/v1/quotas/reservations/{reservation.pk}/confirm"),
         ("POST", f"/api/v1/quotas/reservations/{reservation.pk}/release"),
         *(("POST", "/api/v1/prompts/saved"), ("PATCH", f"/api/v1/prompts/saved/{prompt.pk}")),
+        *(("POST", "/api/v1/prompts/templates"), ("PATCH", f"/api/v1/prompts/templates/{template.name}")),
+        ("POST", f"/api/v1/prompts/templates/{template.name}/versions"),
+        ("POST", f"/api/v1/prompts/templates/{template.name}/render"),
+        ("PUT", f"/api/v1/prompts/templates/{template.name}/labels/staging"),
         *(("POST", "/api/v1/conversations"), ("PATCH", f"/api/v1/conversations/{conversation.pk}")),
     ]
 

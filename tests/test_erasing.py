@@ -34,7 +34,7 @@ from conversations import services as conversations
 from conversations.models import Conversation, Message
 from inference.models import Model, Provider, Request
 from inference.services import Status, Usage
-from prompts.models import SavedPrompt
+from prompts.models import PromptTemplate, PromptVersion, SavedPrompt
 from quotas import services as quotas
 from quotas.meters import Meter
 from quotas.models import IdempotencyRecord, Quota, Reservation, Subscription
@@ -71,6 +71,8 @@ def person(olga):
     RecoveryCode.objects.create(user=user, code_hash="a" * 64)
     UserPreference.objects.create(user=user, settings={"name": MARK})
     SavedPrompt.objects.create(user=user, title=MARK, content=MARK)
+    template = PromptTemplate.objects.create(user=user, name=MARK.lower(), description=MARK)
+    PromptVersion.objects.create(template=template, number=1, content=MARK, commit_message=MARK)
     quotas.reserve(user_id=user.pk, amounts={REQUESTS: 1}, seconds=60, idempotency_key=MARK)
     IdempotencyRecord.objects.create(
         user=user,
@@ -149,7 +151,7 @@ def test_only_the_id_of_the_user_is_left(person, olga):
 def test_what_is_personal_is_deleted_and_what_was_used_is_kept(person):
     erase(person)
 
-    for model in (*DELETED, Conversation, Message, SavedPrompt):
+    for model in (*DELETED, Conversation, Message, SavedPrompt, PromptTemplate, PromptVersion):
         assert not model.objects.exists(), model
     request = Request.objects.get()
     assert (request.user_id, request.input_tokens, request.cost, request.api_key_id) == (person.pk, 3, 5, None)

@@ -23,7 +23,7 @@ from accounts.tests.credentials import api_key
 from accounts.tests.factories import UserFactory
 from conversations.models import Conversation, Message
 from inference.models import Request
-from prompts.models import SavedPrompt
+from prompts.models import PromptTemplate, PromptVersion, SavedPrompt
 from quotas import services as quotas
 from quotas.meters import Meter
 
@@ -48,6 +48,9 @@ def test_everything_is_in_it(api, alice, olga):
     quotas.reserve(user_id=alice.pk, amounts={Meter("llm", "requests"): 1}, seconds=60)
     Request.objects.create(user=alice, request_type="llm", model="m", request_data={"q": "?"}, response_data={"a": "!"})
     SavedPrompt.objects.create(user=alice, title="Title", content="Content")
+    PromptVersion.objects.create(
+        template=PromptTemplate.objects.create(user=alice, name="t"), number=1, content="Hello {{ who }}!"
+    )
     talk = Conversation.objects.create(user=alice, title="Talk")
     Message.objects.create(conversation=talk, role="user", content="Hello")
 
@@ -66,6 +69,7 @@ def test_everything_is_in_it(api, alice, olga):
     assert data["reservations"][0]["amounts"] == {"llm.requests": 1}
     assert (data["requests"][0]["request_data"], data["requests"][0]["response_data"]) == ({"q": "?"}, {"a": "!"})
     assert data["saved_prompts"][0]["content"] == "Content"
+    assert data["prompt_templates"][0]["versions"][0]["content"] == "Hello {{ who }}!"
     assert data["conversations"][0]["messages"][0]["content"] == "Hello"
     assert [event["action"] for event in data["audit_events"]] == ["api_key.created", "user.exported"]
     for secret in (raw, ApiKey.objects.get().key_hash, "the-refresh-id", "deadbeef", alice.password):

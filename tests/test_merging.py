@@ -28,7 +28,8 @@ from accounts.tests.credentials import access_token, api_key, caller_for_token
 from accounts.tests.factories import PASSWORD, UserFactory
 from conversations.models import Conversation, Message
 from inference.models import Request
-from prompts.models import SavedPrompt
+from prompts.models import PromptTemplate, SavedPrompt
+from prompts.tests.factories import a_template
 from quotas import services as quotas
 from quotas.exceptions import IdempotencyMismatch
 from quotas.idempotency import Answer, AnsweredBefore, Attempt, claimed, finish
@@ -253,12 +254,27 @@ def test_history_conversations_and_prompts_move(merge, alice, bob):
     assert alice.conversations.get().messages.count() == 1
 
 
-@pytest.mark.parametrize("model", ["conversation", "prompt", "key", "session", "channel", "code", "preference"])
+def test_a_name_of_both_stays_the_targets(merge, alice, bob):
+    own, theirs, other = a_template(alice, name="same"), a_template(bob, name="same"), a_template(bob, name="other")
+
+    merge(bob, alice)
+
+    assert PromptTemplate.objects.get(user=alice, name="same") == own
+    assert PromptTemplate.objects.get(user=alice, name="other") == other
+    theirs.refresh_from_db()
+    assert theirs.user_id == alice.pk
+    assert theirs.name.startswith("same-")
+
+
+@pytest.mark.parametrize(
+    "model", ["conversation", "prompt", "template", "key", "session", "channel", "code", "preference"]
+)
 def test_what_is_written_for_an_alias_later_is_the_targets(merge, alice, bob, guest, model):
     merge(bob, guest)
     merge(guest, alice)
     make = {
         "conversation": lambda user: Conversation.objects.create(user_id=user),
+        "template": lambda user: PromptTemplate.objects.create(user_id=user, name="t"),
         "prompt": lambda user: SavedPrompt.objects.create(user_id=user, title="Title", content="Content"),
         "key": lambda user: ApiKey.objects.create(user_id=user, name="key", prefix="p", key_hash="a" * 64),
         "session": lambda user: session(User(pk=user)),

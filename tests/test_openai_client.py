@@ -6,9 +6,12 @@ import orjson
 import pytest
 
 from accounts import services as accounts
+from accounts.caller import Caller
 from conversations.models import Conversation
 from inference import stub as stubs
 from inference.models import Request
+from prompts import templates
+from prompts.tests.factories import a_template
 
 HELLO = [{"role": "user", "content": "Hello"}]
 
@@ -190,3 +193,22 @@ def test_another_persons_conversation_does_not_exist(client, make_account):
         client.chat.completions.create(model="instant", messages=HELLO, metadata={"conversation_id": str(theirs.pk)})
     assert not theirs.messages.exists()
     assert not Request.objects.exists()
+
+
+def test_a_prompt_template_stands_for_messages_and_a_moved_label_is_seen_at_once(web, account):
+    """The label is moved in this process, and the call is made in another."""
+    by = Caller(user_id=account.user.pk)
+    template = a_template(account.user, "Hello {{ who }}", name="greeting")
+    templates.add_version(template=template, by=by, content="Goodbye {{ who }}")
+
+    def said():
+        body = {"model": "echo", "prompt": {"name": "greeting", "variables": {"who": "Ada"}}}
+        answer = httpx.post(f"{web.url}/v1/chat/completions", json=body, headers={"X-API-Key": account.key})
+        received = orjson.loads(answer.json()["choices"][0]["message"]["content"])
+        assert "prompt" not in received
+        return received["messages"]
+
+    assert said() == said() == [{"role": "user", "content": "Hello Ada"}]
+    templates.move_label(template=template, label="production", number=2, by=by)
+    assert said() == [{"role": "user", "content": "Goodbye Ada"}]
+    assert Request.objects.values_list("prompt_version_id", flat=True).distinct().order_by().count() == 2

@@ -21,6 +21,7 @@ from accounts.tests.factories import PASSWORD, UserFactory
 from conversations.models import Conversation
 from inference.models import Model, Provider, Request
 from prompts.models import SavedPrompt
+from prompts.tests.factories import a_template
 from quotas import services as quotas
 from quotas.meters import Meter
 from tests.routes import METHODS, admin_routes, api_routes, api_views
@@ -97,6 +98,20 @@ MATRIX = """
     PUT    /api/v1/prompts/saved/<pk>                       401    404    200    403    404    404    404
     PATCH  /api/v1/prompts/saved/<pk>                       401    404    200    403    404    404    404
     DELETE /api/v1/prompts/saved/<pk>                       401    404    204    403    404    404    404
+    GET    /api/v1/prompts/templates                        401    200    200    403    200    200    200
+    POST   /api/v1/prompts/templates                        401    201    201    403    201    201    201
+    GET    /api/v1/prompts/templates/<name>                 401    404    200    403    404    404    404
+    PATCH  /api/v1/prompts/templates/<name>                 401    404    200    403    404    404    404
+    DELETE /api/v1/prompts/templates/<name>                 401    404    204    403    404    404    404
+    GET    /api/v1/prompts/templates/<name>/versions        401    404    200    403    404    404    404
+    POST   /api/v1/prompts/templates/<name>/versions        401    404    201    403    404    404    404
+    GET    /api/v1/prompts/templates/<name>/versions/<number>  401 404    200    403    404    404    404
+    GET    /api/v1/prompts/templates/<name>/diff            401    404    200    403    404    404    404
+    GET    /api/v1/prompts/templates/<name>/labels          401    404    200    403    404    404    404
+    PUT    /api/v1/prompts/templates/<name>/labels/<label>  401    404    200    403    404    404    404
+    DELETE /api/v1/prompts/templates/<name>/labels/<label>  401    404    204    403    404    404    404
+    POST   /api/v1/prompts/templates/<name>/render          401    404    200    403    404    404    404
+    POST   /api/v1/prompts/classify                         401    200    200    403    200    200    200
 
     GET    /api/v1/conversations                            401    200    200    403    200    200    200
     POST   /api/v1/conversations                            401    201    201    403    201    201    201
@@ -144,16 +159,26 @@ BODIES = {
     "POST /api/v1/quotas/reservations/<pk>/confirm": lambda: AMOUNTS,
     "POST /api/v1/prompts/saved": lambda: PROMPT,
     "PUT /api/v1/prompts/saved/<pk>": lambda: PROMPT,
+    "POST /api/v1/prompts/templates": lambda: {"name": f"template-{next(number)}", "content": "Hello"},
+    "POST /api/v1/prompts/templates/<name>/versions": lambda: {"content": "Hello"},
+    "PUT /api/v1/prompts/templates/<name>/labels/<label>": lambda: {"version": 1},
+    "POST /api/v1/prompts/templates/<name>/render": lambda: {"variables": {"who": "Ada"}},
+    "POST /api/v1/prompts/classify": lambda: {"text": "Translate this sentence into French"},
     "POST /v1/chat/completions": lambda: {"model": "none", "messages": [{"role": "user", "content": "Hello"}]},
     "POST /v1/embeddings": lambda: {"model": "none", "input": "Hello"},
 }
+
+
+# Its view works as those of /v1 do.
+THREADED = {"/api/v1/prompts/classify"}
 
 
 def rows():
     for line in filter(str.strip, MATRIX.splitlines()):
         method, path, *statuses = line.split()
         # The views of /v1 work in threads of their own, which see only what is committed.
-        marks = [pytest.mark.django_db(transaction=True)] if path.startswith("/v1") else []
+        in_threads = path.startswith("/v1") or path in THREADED
+        marks = [pytest.mark.django_db(transaction=True)] if in_threads else []
         yield pytest.param(method, path, [int(status) for status in statuses], id=f"{method} {path}", marks=marks)
 
 
@@ -178,8 +203,8 @@ def thing_of(user, path):
         return quotas.reserve(user_id=user.pk, amounts=amounts, seconds=60, by_client=True).id
     if "/requests/" in path:
         return Request.objects.create(user=user, request_type="llm", model="m", created_at=timezone.now()).pk
-    if "/saved/" in path:
-        return SavedPrompt.objects.create(user=user, **PROMPT).pk
+    if "/prompts/" in path:
+        return a_template(user).name if "/templates/" in path else SavedPrompt.objects.create(user=user, **PROMPT).pk
     if "/conversations/" in path:
         return Conversation.objects.create(user=user).pk
     if "/models/" in path:
@@ -189,6 +214,8 @@ def thing_of(user, path):
 
 
 def concrete(path, value):
+    path = path.replace("<number>", "1").replace("<label>", "production")
+    path = f"{path}?from=1&to=1" if path.endswith("/diff") else path
     return path.replace("<pk>", str(value)).replace("<slug>", str(value)).replace("<name>", str(value))
 
 

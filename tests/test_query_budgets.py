@@ -7,12 +7,15 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from accounts import tokens
+from accounts.caller import Caller
 from accounts.models import ApiKey, ChannelIdentity, Session
 from accounts.tests.credentials import api_key
 from analytics.models import DailyStat
 from conversations.models import Conversation, Message
 from inference.models import Request
-from prompts.models import SavedPrompt
+from prompts import templates
+from prompts.models import PromptTemplate, SavedPrompt
+from prompts.tests.factories import a_template
 from quotas import services as quotas
 from quotas.meters import Meter
 from quotas.models import Reservation
@@ -68,6 +71,20 @@ BUDGET = {
     "PUT /api/v1/prompts/saved/<pk>": 2,
     "PATCH /api/v1/prompts/saved/<pk>": 2,
     "DELETE /api/v1/prompts/saved/<pk>": 2,
+    "GET /api/v1/prompts/templates": 2,
+    "POST /api/v1/prompts/templates": 8,
+    "GET /api/v1/prompts/templates/<name>": 3,
+    "PATCH /api/v1/prompts/templates/<name>": 6,
+    "DELETE /api/v1/prompts/templates/<name>": 7,
+    "GET /api/v1/prompts/templates/<name>/versions": 3,
+    "POST /api/v1/prompts/templates/<name>/versions": 6,
+    "GET /api/v1/prompts/templates/<name>/versions/<number>": 3,
+    "GET /api/v1/prompts/templates/<name>/diff": 6,
+    "GET /api/v1/prompts/templates/<name>/labels": 2,
+    "PUT /api/v1/prompts/templates/<name>/labels/<label>": 7,
+    "DELETE /api/v1/prompts/templates/<name>/labels/<label>": 5,
+    # One of them for a version that this process does not know yet.
+    "POST /api/v1/prompts/templates/<name>/render": 2,
     "GET /api/v1/conversations": 1,
     "POST /api/v1/conversations": 1,
     "GET /api/v1/conversations/<pk>": 1,
@@ -93,6 +110,8 @@ ELSEWHERE = {
     *("POST /api/v1/auth/password-reset/confirm", "POST /api/v1/users/me/change-password"),
     # As by its id, but for the search by its name.
     "DELETE /api/v1/users/me/channels",
+    # A call to a model, too.
+    "POST /api/v1/prompts/classify",
     *("GET /v1/models", "GET /v1/models/<name>", "POST /v1/chat/completions", "POST /v1/embeddings"),
 }
 BODIES = {
@@ -110,6 +129,11 @@ BODIES = {
     "POST /api/v1/prompts/saved": PROMPT,
     "PUT /api/v1/prompts/saved/<pk>": PROMPT,
     "PATCH /api/v1/prompts/saved/<pk>": {"title": "Other"},
+    "POST /api/v1/prompts/templates": {"name": "new", "content": "Hello"},
+    "PATCH /api/v1/prompts/templates/<name>": {"tags": ["one"]},
+    "POST /api/v1/prompts/templates/<name>/versions": {"content": "Hello"},
+    "PUT /api/v1/prompts/templates/<name>/labels/<label>": {"version": 1},
+    "POST /api/v1/prompts/templates/<name>/render": {"variables": {"who": "Ada"}},
     "PATCH /api/v1/conversations/<pk>": {"title": "Other"},
 }
 
@@ -126,6 +150,7 @@ def populate(olga):
             ChannelIdentity.objects.create(user=olga, channel_type="discord", channel_user_id=str(next(number)))
             quotas.reserve(user_id=olga.pk, amounts=REQUEST, seconds=60, by_client=True)
             SavedPrompt.objects.create(user=olga, **PROMPT)
+            add_to_templates(olga)
             conversation = Conversation.objects.create(user=olga)
             request = Request.objects.create(user=olga, api_key=ApiKey.objects.first(), request_type="llm", model="m")
             for said_in in {conversation, Conversation.objects.filter(user=olga).earliest("id")}:
@@ -134,6 +159,15 @@ def populate(olga):
             PlanFactory(limits={("llm", "tokens", "day"): 5, ("llm", "tokens", "month"): 5})
 
     return add
+
+
+def add_to_templates(user):
+    """One more template, and to the first one a version and a label."""
+    a_template(user)
+    caller = Caller(user_id=user.pk)
+    first = PromptTemplate.objects.filter(user=user).earliest("id")
+    version = templates.add_version(template=first, by=caller, content="Hello again")
+    templates.move_label(template=first, label=f"label-{version.number}", number=version.number, by=caller)
 
 
 THINGS = {
@@ -149,6 +183,10 @@ THINGS = {
 def address_of(path, user):
     if "<slug>" in path:
         return path.replace("<slug>", "free")
+    if "<name>" in path:
+        name = PromptTemplate.objects.filter(user=user).earliest("id").name
+        path = path.replace("<name>", name).replace("<number>", "1").replace("<label>", "production")
+        return f"{path}?from=1&to=2" if path.endswith("/diff") else path
     model = next((model for part, model in THINGS.items() if f"/{part}/" in path), Conversation)
     return path.replace("<pk>", str(model.objects.filter(user=user).earliest("id").pk)) if "<pk>" in path else path
 

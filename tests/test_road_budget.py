@@ -12,6 +12,8 @@ from conversations import services
 from conversations.models import Conversation
 from inference.models import Model, Provider, Request
 from inference.services import Status, Usage
+from prompts.rendering import forget_versions
+from prompts.tests.factories import a_template
 from quotas.idempotency import Answer, Attempt, claimed
 from quotas.models import IdempotencyRecord
 from quotas.tests.factories import QuotaFactory
@@ -26,16 +28,17 @@ def model(transactional_db):
     return Model.objects.create(name="some-model", upstream_name="m", provider=provider)
 
 
-def call(key, idempotency_key=None, **options):
+def call(key, idempotency_key=None, prompt=None, **options):
     """A whole call, as the edge makes it, without the model server."""
     request = RequestFactory().post("/v1/chat/completions", headers={"Authorization": f"Bearer {key}"})
     request.resolver_match = resolve("/v1/chat/completions")
     with CaptureQueriesContext(connection) as authenticating:
         caller = admitted_caller(request)
+    payload = PAYLOAD if prompt is None else {"model": "some-model", "prompt": prompt}
     with CaptureQueriesContext(connection) as metering:
         attempt = Attempt(idempotency_key, "POST /v1/chat/completions", "0") if idempotency_key else None
         with claimed(user_id=caller.user_id, attempt=attempt) as claim:
-            turn = services.open_chat(caller=caller, payload=PAYLOAD, claim=claim, **options)
+            turn = services.open_chat(caller=caller, payload=payload, claim=claim, **options)
         outcome = turn.call.outcome
         outcome.answer = Answer(200, {}, b"Hello!")
         outcome.status, outcome.usage, outcome.text = Status.SUCCESS, Usage.REPORTED, "Hello!"
@@ -78,6 +81,18 @@ def test_a_budget_of_the_key_costs_no_statement_more(account, model):
     assert metering == ["WITH", "WITH"]
     budget.refresh_from_db()
     assert (budget.current_usage, budget.held) == (7, 0)
+
+
+def test_a_prompt_costs_one_statement_more_and_another_one_once(account, model):
+    a_template(account.user, "part", name="part")
+    a_template(account.user, "{{> part }}", name="whole")
+    call(account.key)
+    forget_versions()
+
+    first, second = (call(account.key, prompt={"name": "whole"}) for _ in range(2))
+
+    assert first == (0, ["WITH", "SELECT", "WITH", "WITH"])
+    assert second == (0, ["WITH", "WITH", "WITH"])
 
 
 def test_an_idempotency_key_costs_two_statements_more(account, model):

@@ -26,6 +26,24 @@ def ratelimit(result: dict[str, Any]) -> str:
     return "\n".join([*lines, f"{'windows decided at once':40}{result['windows']:>8}"])
 
 
+def prompts(result: dict[str, Any]) -> str:
+    """The table of `bench prompts`."""
+    titles = {
+        "accuracy": "accuracy, 20 examples an intent",
+        "out_of_scope_auroc": "out-of-scope AUROC",
+        "calibration_error": "calibration error",
+        "called_unknown": "known, called unknown",
+        "out_of_scope_called_unknown": "out of scope, called unknown",
+    }
+    seeds, promised, worst = result["seeds"], result["promised"], result["worst"]
+    lines = [_machine(result), "", f"{'CLINC150':36}{'promised':>10}{'mean':>10}{'worst':>10}" + f"{'by seed':>12}"]
+    for name, title in titles.items():
+        cells = [_number(promised.get(name), 10, 2), _number(result["mean"][name], 10, 4)]
+        cells += [_number(worst.get(name), 10, 4), "    ", " ".join(f"{one[name]:.4f}" for one in seeds)]
+        lines.append(f"{title:36}" + "".join(cells))
+    return "\n".join(lines)
+
+
 def metered(result: dict[str, Any]) -> str:
     """The table of `bench metered`."""
     lines = [

@@ -29,6 +29,7 @@ from inference.exceptions import (
     UpstreamRefused,
     UpstreamTimeout,
 )
+from prompts.exceptions import LabelNotFound, TemplateError, TemplateNotFound, VersionNotFound
 from quotas.exceptions import (
     AnswerNotKept,
     BillingNotConfigured,
@@ -64,6 +65,10 @@ ANSWERS = [
     (ModelNotFound("m"), 404, "not_found_error", "model_not_found"),
     (ReservationNotFound(), 404, "not_found_error", "not_found"),
     (ConversationNotFound(), 404, "not_found_error", "not_found"),
+    (TemplateNotFound(), 404, "not_found_error", "template_not_found"),
+    (VersionNotFound(), 404, "not_found_error", "version_not_found"),
+    (LabelNotFound(), 404, "not_found_error", "label_not_found"),
+    (TemplateError(), 400, "invalid_request_error", "invalid_template"),
     (Conflict(), 409, "conflict_error", "conflict"),
     (ReservationNotHeld(), 409, "conflict_error", "reservation_not_held"),
     (IdempotencyKeyInUse(), 409, "conflict_error", "idempotency_key_in_use"),

@@ -52,7 +52,10 @@ PAGES = {
     "inference.price": OPERATORS,
     "inference.request": HELPERS,
     "conversations.conversation": OPERATORS,
+    "prompts.prompttemplate": OPERATORS,
     "prompts.savedprompt": OPERATORS,
+    "prompts.intentpattern": OPERATORS,
+    "prompts.intentclassifier": OPERATORS,
     "analytics.dailystat": {"operator", "analyst"},
 }
 
@@ -97,11 +100,15 @@ ACTIONS = {
     "quotas.quota.clear_override": OPERATORS,
     "quotas.grant.revoke": HELPERS,
     "accounts.user.add_quota": OPERATORS,
+    "prompts.prompttemplate.move_label": OPERATORS,
+    "prompts.prompttemplate.share": OPERATORS,
+    "prompts.intentpattern.correct_intent": OPERATORS,
+    "prompts.intentclassifier.retrain": OPERATORS,
 }
 
 ADD = {
     *("accounts.user", "accounts.apikey", "quotas.plan", "quotas.featureflag", "quotas.webhookendpoint"),
-    *("inference.provider", "inference.model", "inference.price"),
+    *("inference.provider", "inference.model", "inference.price", "prompts.intentpattern"),
 }
 
 MODELS = {model._meta.label_lower: model for model in admin.site._registry}

@@ -64,7 +64,7 @@ class RequestAdmin(HistoryAdmin):
     search_help_text = "Request id, user's e-mail or model"
     ordering = ("-id",)
     fieldsets = (
-        (None, {"fields": (("user", "key"), ("shown_type", "row_id"), ("model", "provider"))}),
+        (None, {"fields": (("user", "key"), ("shown_type", "row_id"), ("model", "provider"), "shown_prompt")}),
         ("Outcome", {"fields": (("shown_status", "error_code"), "problem")}),
         (
             "Used",
@@ -110,6 +110,14 @@ class RequestAdmin(HistoryAdmin):
     @display(description="API key")
     def key(self, request: Request) -> SafeString | str:
         return link_to(request.api_key)
+
+    @display(description="prompt template")
+    def shown_prompt(self, request: Request) -> str:
+        """Its name, which came with the call, and the id of the version, by which the templates are found."""
+        used = request.request_data.get("prompt")
+        if request.prompt_version_id is None or not isinstance(used, dict):
+            return EMPTY if request.prompt_version_id is None else str(request.prompt_version_id)
+        return f"{used['name']}, version {used['version']} ({request.prompt_version_id})"
 
     @display(description="reservation")
     def hold(self, request: Request) -> SafeString | str:

@@ -1,5 +1,8 @@
 """The operators' pages of this application; each module registers its own."""
 
+from prompts.admin.classifiers import IntentClassifierAdmin
+from prompts.admin.patterns import IntentPatternAdmin
 from prompts.admin.saved import SavedPromptAdmin
+from prompts.admin.templates import PromptTemplateAdmin
 
-__all__ = ["SavedPromptAdmin"]
+__all__ = ["IntentClassifierAdmin", "IntentPatternAdmin", "PromptTemplateAdmin", "SavedPromptAdmin"]

@@ -62,6 +62,10 @@ class Embedder:
         """Unit vectors of shape (len(texts), 512), and the number of tokens read."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._encode, texts)
 
+    def vectors(self, texts: list[str]) -> Vectors:
+        """Unit vectors of shape (len(texts), 512), without a server around."""
+        return self._encode(texts)[0]
+
     def _encode(self, texts: list[str]) -> tuple[Vectors, int]:
         self._tokenizer.count = 0
         vectors: Vectors = np.concatenate([self._model.encode(batch) for batch in in_batches(texts)])

@@ -1,13 +1,15 @@
 """manage.py bench"""
 
+import os
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import orjson
 from django.core.management.base import BaseCommand, CommandParser
 
-from config.bench import installation, metered, quotas, ratelimit, report
+from config.bench import installation, metered, prompts, quotas, ratelimit, report
 from config.embedded.preparation import explain_os_error
 from config.embedded.process import StartProblemError
 from config.embedded.supervisor import StopRequestedError
@@ -27,7 +29,10 @@ class Command(BaseCommand):
         one.add_argument("--web", help="another web server's module and arguments, with {port} and {workers}")
         two = benches.add_parser("quotas", help="holding and settling, beside the SQL of it alone")
         rates = benches.add_parser("ratelimit", help="decisions about rate limits, beside bare round trips to Redis")
-        for bench in (one, two, rates):
+        intents = benches.add_parser("prompts", help="how well intents are told apart (CLINC150), beside the promise")
+        path = os.environ.get("CLINC150", prompts.DEFAULT_PATH)
+        intents.add_argument("--clinc", type=Path, default=path, help="the data, gzipped JSON (default: %(default)s)")
+        for bench in (one, two, rates, intents):
             bench.add_argument("--json", action="store_true", help="the result as one JSON object")
             bench.add_argument("--quick", action="store_true", help="shorter, and so less exact")
 
@@ -52,6 +57,8 @@ class Command(BaseCommand):
             return quotas.run(quotas.QUICK if options["quick"] else quotas.FULL, self.say)
         if options["bench"] == "ratelimit":
             return ratelimit.run(quick=options["quick"], say=self.say)
+        if options["bench"] == "prompts":
+            return prompts.run(Path(options["clinc"]), quick=options["quick"], say=self.say)
         chosen = metered.Options(quick=options["quick"], workers=options["workers"], web=options["web"])
         return metered.run(chosen, self.say)
 

@@ -1,0 +1,307 @@
+"""From the name of a template and values to messages. Values are inserted as they are, and never read as templates.
+
+Which version a label stands for is asked of the database each time, in one statement for a template and all that it
+includes, so a label that was moved is seen by the next call in every process. What a version says never changes, so
+that is kept in the process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+
+from prompts.exceptions import LabelNotFound, TemplateError, TemplateNotFound, VersionNotFound
+from prompts.markup import Include, Piece, Value, parse
+from prompts.models import PromptTemplate, PromptVersion
+from prompts.models.templates import DEFAULT_LABEL
+from prompts.variables import Variable, stored
+
+Message = dict[str, str]
+
+MOST_DEPTH = 10
+MOST_BYTES = 1024 * 1024
+MOST_REFERENCES = 2000
+MOST_VERSION = 10**9
+# How many versions a process keeps, and how large one may be to be kept.
+MOST_KEPT = 500
+MOST_KEPT_CHARACTERS = 64 * 1024
+
+# Names mean the including template's owner's own templates, then those that are shared; a number is a version, anything
+# else a label. The first row stands for whoever asks; it has no version.
+RESOLVE = """
+WITH RECURSIVE used AS (
+    SELECT NULL::uuid AS parent, ''::text AS reference, %(owner)s::uuid AS owner_id, NULL::uuid AS template_id,
+        ''::text AS name, NULL::uuid AS version_id, 0 AS number, %(references)s::text[] AS includes, 0 AS depth
+  UNION
+    SELECT u.version_id, r.reference, t.user_id, t.id, t.name::text, v.id, v.number, v.includes::text[], u.depth + 1
+    FROM used u
+    CROSS JOIN LATERAL unnest(u.includes) AS r(reference)
+    CROSS JOIN LATERAL (
+        SELECT id, user_id, name FROM prompts_prompttemplate
+        WHERE name = split_part(r.reference, '@', 1) AND deleted_at IS NULL AND (user_id = u.owner_id OR is_shared)
+        ORDER BY user_id = u.owner_id DESC LIMIT 1
+    ) t
+    JOIN prompts_promptversion v ON v.id = COALESCE(
+        (SELECT version_id FROM prompts_promptlabel
+            WHERE template_id = t.id AND name = split_part(r.reference, '@', 2)),
+        (SELECT id FROM prompts_promptversion
+            WHERE template_id = t.id
+            AND number = CASE WHEN r.reference ~ '@[0-9]{1,9}$' THEN split_part(r.reference, '@', 2)::int END)
+    )
+    WHERE u.depth < %(depth)s
+)
+SELECT parent, reference, template_id, name, version_id, number, depth FROM used WHERE depth > 0 LIMIT %(most)s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a reference stands for now."""
+
+    template_id: UUID
+    name: str
+    version_id: UUID
+    number: int
+    depth: int
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What a version says, parsed. A text is one message without a role."""
+
+    roles: tuple[str, ...]
+    texts: tuple[tuple[Piece, ...], ...]
+    variables: tuple[Variable, ...]
+
+    @property
+    def is_text(self) -> bool:
+        return self.roles == ("",)
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """Messages that are ready to be sent, and what they were made from; `label` is empty if a version was named."""
+
+    name: str
+    label: str
+    number: int
+    version_id: UUID
+    messages: list[Message]
+    is_text: bool
+
+    @property
+    def text(self) -> str | None:
+        return self.messages[0]["content"] if self.is_text else None
+
+
+Tree = dict[tuple[UUID | None, str], Found]
+_kept: dict[UUID, Body] = {}
+
+
+def render(
+    *,
+    owner_id: UUID,
+    name: str,
+    label: str = "",
+    version: int | None = None,
+    variables: Mapping[str, Any],
+    param: str = "",
+) -> Rendering:
+    """Render the version that a label (`production` if none is named) or a number stands for.
+
+    `owner_id` says whose templates names mean first. `param` stands before the fields that errors name. Raises
+    `TemplateNotFound`, `LabelNotFound`, `VersionNotFound`, `TemplateError`.
+    """
+    target = str(version) if version is not None else label or DEFAULT_LABEL
+    reference = f"{name}@{target}"
+    tree = resolve(owner_id=owner_id, references=[reference])
+    root = tree.get((None, reference))
+    if root is None:
+        raise _missing(owner_id, name, target, param)
+    check_tree(tree)
+    bodies = bodies_of({found.version_id for found in tree.values()})
+    texts = _values(_declarations(tree, bodies), variables, f"{param}variables")
+    writer = _Writer(tree, bodies, texts)
+    body = bodies[root.version_id]
+    contents = [writer.text(root.version_id, pieces) for pieces in body.texts]
+    if sum(len(content.encode()) for content in contents) > MOST_BYTES:
+        raise _too_large()
+    return Rendering(
+        name=root.name,
+        label="" if version is not None else target,
+        number=root.number,
+        version_id=root.version_id,
+        messages=[
+            {"role": role or "user", "content": content} for role, content in zip(body.roles, contents, strict=True)
+        ],
+        is_text=body.is_text,
+    )
+
+
+def resolve(*, owner_id: UUID, references: list[str]) -> Tree:
+    """What references stand for now, and all that those include, in one statement. What does not exist is left out."""
+    values: dict[str, Any] = {
+        "owner": owner_id,
+        "references": references,
+        # One level more than allowed shows that there is one.
+        "depth": MOST_DEPTH + 2,
+        "most": MOST_REFERENCES + 1,
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(RESOLVE, values)
+        rows = cursor.fetchall()
+    if len(rows) > MOST_REFERENCES:
+        raise TemplateError(
+            f"All includes together are more than {MOST_REFERENCES}.", code="too_many_includes", param="content"
+        )
+    tree: Tree = {}
+    for parent, reference, *found in rows:
+        known = tree.get((parent, reference))
+        row = Found(*found)
+        # On a cycle the same is met again, deeper each time.
+        if known is None or known.depth < row.depth:
+            tree[parent, reference] = row
+    return tree
+
+
+def check_tree(tree: Tree, *, above: int = 0) -> None:
+    """`TemplateError` if something includes itself, or includes are nested too deep.
+
+    `above` is how many levels there are that the tree does not show.
+    """
+    # A cycle is followed until it is too deep, so what is not too deep has none.
+    if all(found.depth + above <= MOST_DEPTH + 1 for found in tree.values()):
+        return
+    graph: dict[UUID, set[UUID]] = {}
+    for (parent, _reference), found in tree.items():
+        if parent is not None:
+            graph.setdefault(parent, set()).add(found.version_id)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError:
+        raise TemplateError("What is included includes itself.", code="include_cycle", param="content") from None
+    raise TemplateError(f"Includes are nested more than {MOST_DEPTH} deep.", code="include_too_deep", param="content")
+
+
+def bodies_of(version_ids: set[UUID]) -> dict[UUID, Body]:
+    """The parsed versions, of which those that this process does not know are read in one statement."""
+    bodies = {version_id: body for version_id in version_ids if (body := _kept.get(version_id))}
+    missing = version_ids - bodies.keys()
+    if missing:
+        for version in PromptVersion.objects.filter(pk__in=missing).only("content", "variables"):
+            bodies[version.pk] = body = parsed(version.content, stored(version.variables))
+            if _characters(version.content) <= MOST_KEPT_CHARACTERS:
+                if len(_kept) >= MOST_KEPT:
+                    _kept.clear()
+                _kept[version.pk] = body
+    return bodies
+
+
+def parsed(content: Any, variables: tuple[Variable, ...]) -> Body:
+    """The parsed form of a content whose shape was checked. Raises `TemplateError` on its markup."""
+    if isinstance(content, str):
+        return Body(("",), (parse(content),), variables)
+    texts = tuple(parse(message["content"], param=f"content.{n}.content") for n, message in enumerate(content))
+    return Body(tuple(message["role"] for message in content), texts, variables)
+
+
+def forget_versions() -> None:
+    _kept.clear()
+
+
+def _characters(content: Any) -> int:
+    return len(content) if isinstance(content, str) else sum(len(message["content"]) for message in content)
+
+
+def _declarations(tree: Tree, bodies: dict[UUID, Body]) -> dict[str, Variable]:
+    """The variables of all versions together; where two declare the same one, the outer declaration counts."""
+    variables: dict[str, Variable] = {}
+    for found in sorted(tree.values(), key=lambda found: found.depth):
+        for variable in bodies[found.version_id].variables:
+            variables.setdefault(variable.name, variable)
+    return variables
+
+
+def _values(variables: dict[str, Variable], given: Mapping[str, Any], param: str) -> dict[str, str]:
+    """The text that stands for each variable. Raises `TemplateError`."""
+    for name in given:
+        if name not in variables:
+            raise TemplateError(
+                f"The template has no variable {name[:60]}.", code="unknown_variable", param=f"{param}.{name[:60]}"
+            )
+    texts = {}
+    for name, variable in variables.items():
+        value = given.get(name, variable.default)
+        if value is not None:
+            texts[name] = variable.text(value, param=f"{param}.{name}")
+        elif variable.required or name in given:
+            code = "invalid_type" if name in given else "missing_variable"
+            raise TemplateError(f"{name} must have a value.", code=code, param=f"{param}.{name}")
+        else:
+            texts[name] = ""
+    return texts
+
+
+@dataclass(slots=True)
+class _Writer:
+    """Puts texts together. What is included several times is put together once."""
+
+    tree: Tree
+    bodies: dict[UUID, Body]
+    values: dict[str, str]
+    written: dict[UUID, str] = field(default_factory=dict)
+
+    def text(self, version_id: UUID, pieces: tuple[Piece, ...]) -> str:
+        parts, length = [], 0
+        for piece in pieces:
+            part = piece if isinstance(piece, str) else self._part(version_id, piece)
+            length += len(part)
+            if length > MOST_BYTES:
+                raise _too_large()
+            parts.append(part)
+        return "".join(parts)
+
+    def _part(self, version_id: UUID, piece: Value | Include) -> str:
+        if isinstance(piece, Value):
+            return self.values[piece.name]
+        found = self.tree.get((version_id, piece.reference))
+        if found is None:
+            raise TemplateError(
+                f"There is nothing to include as {piece.reference}.",
+                code="unknown_include",
+                param="content",
+            )
+        return self._included(found)
+
+    def _included(self, found: Found) -> str:
+        if found.version_id not in self.written:
+            body = self.bodies[found.version_id]
+            if not body.is_text:
+                raise not_a_text(found)
+            self.written[found.version_id] = self.text(found.version_id, body.texts[0])
+        return self.written[found.version_id]
+
+
+def not_a_text(found: Found, param: str = "content") -> TemplateError:
+    return TemplateError(
+        f"{found.name} ({found.number}) is a list of messages: only a text can be included.",
+        code="include_not_text",
+        param=param,
+    )
+
+
+def _too_large() -> TemplateError:
+    return TemplateError(f"The result is larger than {MOST_BYTES} bytes.", code="too_large", param="content")
+
+
+def _missing(owner_id: UUID, name: str, target: str, param: str) -> TemplateNotFound | LabelNotFound | VersionNotFound:
+    if not PromptTemplate.objects.visible_to(owner_id).filter(name=name).exists():
+        return TemplateNotFound(param=f"{param}name")
+    if target.isdecimal():
+        return VersionNotFound(f"{name} has no version {target}.", param=f"{param}version")
+    return LabelNotFound(f"{name} has no label {target}.", param=f"{param}label")
