@@ -22,6 +22,9 @@ from quotas.admission import forget_rates
 from quotas.exposures import forget_noted
 from quotas.flag_store import forget_flags
 
+# Loading the middleware, which looks for all static files, takes longer than most tests: it is done once for all.
+BROWSER_HANDLER = ClientHandler(enforce_csrf_checks=False)
+
 NO_CHROMIUM = "chromium is not installed (Debian: apt-get install chromium)"
 
 
@@ -45,7 +48,6 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 class ApiClient(Client):
     """Django's test client, which speaks JSON, carries a credential and is not excused from CSRF checks."""
 
-    # Loading the middleware, which looks for all static files, takes longer than most tests.
     loaded = ClientHandler(enforce_csrf_checks=True)
 
     def __init__(self, credential: str | None = None, **options: Any) -> None:
@@ -150,6 +152,14 @@ def bob(db: None) -> User:
 def olga(db: None) -> User:
     """An operator."""
     return UserFactory(email="olga@example.com", is_staff=True, is_superuser=True)
+
+
+@pytest.fixture
+def client() -> Client:
+    """A browser, which signs in to the admin. Instead of the fixture of pytest-django."""
+    browser = Client()
+    browser.handler = BROWSER_HANDLER
+    return browser
 
 
 @pytest.fixture

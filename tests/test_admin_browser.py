@@ -50,6 +50,7 @@ def test_every_list_opens_in_both_themes(tab):
         assert tab.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"), where
 
 
+@pytest.mark.drill
 def test_a_key_is_made_and_its_secret_is_seen_once(tab, alice):
     tab.goto(address(ApiKey, "add"))
     tab.click(".select2-selection")
@@ -93,6 +94,7 @@ def test_a_limit_is_changed_in_a_dialog(tab):
     assert AuditEvent.objects.get(action="quota.limit_changed").metadata["reason"] == "Agreement"
 
 
+@pytest.mark.drill
 @pytest.mark.parametrize("width", [1440, 390])
 def test_the_page_of_a_user_has_room_for_all_that_can_be_done(tab, alice, width):
     tab.set_viewport_size({"width": width, "height": 800})
@@ -109,6 +111,7 @@ def test_the_page_of_a_user_has_room_for_all_that_can_be_done(tab, alice, width)
     assert AuditEvent.objects.filter(action="user.signed_out_everywhere").count() == 1
 
 
+@pytest.mark.drill
 def test_the_audit_log_is_downloaded_as_the_list_shows_it(tab, alice, bob):
     record("thing.done", by=alice)
     record("thing.done", by=bob)
@@ -139,6 +142,7 @@ def test_a_list_is_taken_away_and_brought_back(tab):
     assert Price.objects.get(unit="seconds").price == 100_000_000
 
 
+@pytest.mark.drill
 def test_a_phone_shows_lists_without_scrolling_sideways(tab):
     ROWS[Quota]()
     tab.set_viewport_size({"width": 390, "height": 800})

@@ -199,10 +199,10 @@ def test_every_filter_filters(operator, model):
 
     for spec in changelist.filter_specs:
         if isinstance(spec, admin.DateFieldListFilter):
-            queries = [parameters for _title, parameters in spec.links]
+            queries = [parameters for _title, parameters in spec.links[:2]]
         else:
             values = [value for value, _title in getattr(spec, "lookup_choices", [])] or ["1", "2026-01-01"]
-            queries = [{name: value} for name in spec.expected_parameters() for value in values]
+            queries = [{name: value} for name in spec.expected_parameters() for value in values[:2]]
         for query in queries:
             # Django answers a senseless value by a redirect to the list without it.
             assert operator.get(page(model, "changelist"), query).status_code in {200, 302}, query

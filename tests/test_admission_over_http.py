@@ -6,6 +6,7 @@ from collections import Counter
 from datetime import timedelta
 
 import aiohttp
+import pytest
 from django.utils import timezone
 
 from inference.models import Request
@@ -46,6 +47,7 @@ def test_exactly_the_limit_is_admitted(web, make_account):
     assert account.usage()["llm.requests"] == (LIMIT, 0)
 
 
+@pytest.mark.drill
 def test_exactly_the_limit_is_admitted_while_workers_are_killed(make_account, stub, transactional_db):
     account = make_account(requests=LIMIT)
     serve_models(stub)

@@ -41,6 +41,7 @@ def wait_until_settled(seconds: float = 10) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.drill
 def test_500_streams_whose_callers_leave_anywhere_through_a_pool_of_4_connections(account, stub, transactional_db):
     serve_models(stub)
     # After the first, in the middle, with the last word, at the end of the choice, with [DONE], and not at all.

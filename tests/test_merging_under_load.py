@@ -126,7 +126,7 @@ def roomy(user):
     Quota.objects.filter(user=user).update(limit=10**12, base_limit=10**12)
 
 
-@pytest.mark.parametrize("number", range(ROUNDS))
+@pytest.mark.parametrize("number", [0, *(pytest.param(number, marks=pytest.mark.drill) for number in range(1, ROUNDS))])
 @pytest.mark.parametrize("target_has", ["called", "never called"])
 def test_a_merge_in_the_midst_of_work(operator, target_has, number):
     source, target = (UserFactory(), UserFactory()) if number % 2 else reversed((UserFactory(), UserFactory()))

@@ -66,6 +66,7 @@ def tab(request, browser, server, transactional_db):
     assert complaints == []
 
 
+@pytest.mark.drill
 def test_an_address_is_confirmed(tab, alice):
     link = recovery.verification_link(user_id=alice.pk)
 
@@ -98,6 +99,7 @@ def test_a_password_is_chosen(tab, alice):
     assert User.objects.get().check_password(NEW_PASSWORD)
 
 
+@pytest.mark.drill
 def test_a_bad_link_says_what_to_do(tab):
     tab.goto("/reset-password?token=made-up")
 

@@ -9,6 +9,7 @@ import time
 
 import aiohttp
 import psutil
+import pytest
 from django.db import connection
 
 from config.serve import STARTUP_FAILURE
@@ -94,12 +95,14 @@ def test_it_does_not_serve_on_default_secrets(db):
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.drill
 def test_it_does_not_serve_with_a_senseless_encryption_key(db):
     result = refused(FIELD_ENCRYPTION_KEYS="abc")
     assert result.returncode == STARTUP_FAILURE
     assert "FIELD_ENCRYPTION_KEYS must hold" in result.stderr
 
 
+@pytest.mark.drill
 def test_it_does_not_serve_on_a_database_that_is_not_migrated():
     result = refused(POSTGRES_DB="postgres")
     assert result.returncode == STARTUP_FAILURE

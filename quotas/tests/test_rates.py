@@ -271,7 +271,7 @@ def test_a_process_remembers_no_more_than_it_may(monkeypatch):
 def test_a_redis_that_was_emptied_is_a_new_start():
     user = limited(default=minute(1))
     assert let_in(who_calls(user))
-    redis_client().flushall()
+    redis_client().flushdb()
     redis_client().script_flush()
     assert [let_in(who_calls(user)) for _ in range(2)] == [True, False]
 

@@ -88,6 +88,7 @@ def test_only_its_owner_reaches_the_servers(postgres):
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
 
 
+@pytest.mark.drill
 def test_postgres_survives_a_kill_with_its_pid_given_to_a_stranger(postgres):
     postgres.durable = True
     postgres.start()
