@@ -137,6 +137,7 @@ def test_no_bytes_are_a_fault(api, alice, addresses, unhurried):
     send()
 
 
+MCP_HEADERS = ["MCP-Protocol-Version", "Mcp-Method", "Mcp-Name"]
 HEADERS = st.text(st.characters(max_codepoint=255, exclude_characters="\r\n"), max_size=40)
 
 
@@ -180,6 +181,40 @@ def test_no_query_is_a_fault(api, olga):
         assert_no_fault(client.get(address, query))
 
     ask()
+
+
+# The protocol's own envelope is right here: what is wrong with those, prompts/tests/test_mcp.py shows.
+calls = st.fixed_dictionaries(
+    {
+        "jsonrpc": st.just("2.0"),
+        "id": st.just(1),
+        "method": st.sampled_from(["initialize", "prompts/list", "prompts/get", "completion/complete"]),
+        "params": st.fixed_dictionaries(
+            {"name": st.one_of(st.sampled_from(["fine", "fine@1", "saved/x"]), values)},
+            optional={
+                **dict.fromkeys(["cursor", "ref", "argument", "protocolVersion", "_meta"], values),
+                "arguments": st.one_of(st.dictionaries(st.just("who"), texts), values),
+            },
+        ),
+    }
+)
+
+
+def test_no_message_of_mcp_is_a_fault(api, alice):
+    a_template(alice, name="fine")
+    client = api(alice, raise_request_exception=True)
+    results = 0
+
+    @settings(fuzz, max_examples=50)
+    @given(body=st.one_of(calls, values), headers=st.dictionaries(st.sampled_from(MCP_HEADERS), HEADERS, max_size=1))
+    def send(body, headers):
+        nonlocal results
+        answer = client.generic("POST", "/mcp", client._encode_json(body, "application/json"), headers=headers)
+        assert answer.status_code < 500
+        results += b'"result"' in answer.content
+
+    send()
+    assert results > 3
 
 
 # Calls to models: what their views do before they go upstream -------------------------------------------------------
