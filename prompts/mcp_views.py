@@ -33,9 +33,8 @@ def mcp(request: HttpRequest) -> HttpResponse:
         raise UnsupportedMediaType(request.content_type or "")
     headers = Headers(*(request.headers.get(name) for name in ("MCP-Protocol-Version", "Mcp-Method", "Mcp-Name")))
     reply = answer(parse_json(request.body), headers=headers, user_id=caller.user_id)
-    if reply.body is None:
-        return HttpResponse(status=reply.status)
-    return HttpResponse(orjson.dumps(reply.body), status=reply.status, content_type=JSON)
+    content = b"" if reply.body is None else orjson.dumps(reply.body)
+    return HttpResponse(content, status=reply.status, content_type=JSON)
 
 
 mcp.scope = Scope.PROMPTS  # type: ignore[attr-defined]
