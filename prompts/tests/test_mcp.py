@@ -253,13 +253,14 @@ def test_nobody_and_keys_for_something_else_are_refused(send, alice):
 
 
 def test_everybody_sees_their_own_and_what_is_shared(ask, names, alice, bob, olga):
-    a_template(olga, "Olga's", name="common", is_shared=True)
-    a_template(olga, "Olga's", name="olgas")
     a_template(alice, "Alice's", name="common")
+    a_template(olga, "Olga's", name="common", description="Olga's", is_shared=True)
+    a_template(olga, "Olga's", name="olgas")
     draft = a_template(alice, "Draft", name="draft", label="staging")
     saved = SavedPrompt.objects.create(user=alice, title="Mine", content="Hello {{ who }}")
 
     assert names(alice) == ["common", f"saved/{saved.pk}"]
+    assert "description" not in ask("prompts/list", alice)["prompts"][0]
     assert names(bob) == ["common"]
     assert text_of(ask("prompts/get", alice, name="common")) == "Alice's"
     assert text_of(ask("prompts/get", bob, name="common")) == "Olga's"
