@@ -141,7 +141,7 @@ async def _refuse(scope: Scope, send: Send, error: Exception) -> None:
     request_id = uuid7().hex
     log.info("request", request_id=request_id, method=scope["method"], path=scope["path"], status=failure.status)
     request = ASGIRequest({**scope, "query_string": b""}, BytesIO())
-    response = with_cors(lambda _request: failure.response())(request)
+    response = with_cors(failure.response)(request)
     response["X-Request-ID"], response["Connection"] = request_id, "close"
     headers = [(name.lower().encode(), value.encode()) for name, value in response.items()]
     await send({"type": "http.response.start", "status": response.status_code, "headers": headers})

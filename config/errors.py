@@ -29,7 +29,15 @@ from accounts.exceptions import (
     TooManyAttempts,
     TooManyRequests,
 )
-from inference.exceptions import BodyTooLarge, ServerStopping, UpstreamError, UpstreamRefused, UpstreamTimeout
+from inference.exceptions import (
+    BodyTooLarge,
+    InvalidJson,
+    ServerStopping,
+    UpstreamError,
+    UpstreamRefused,
+    UpstreamTimeout,
+)
+from prompts.mcp.protocol import INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR, ProtocolError
 from quotas.exceptions import (
     AnswerNotKept,
     BillingNotConfigured,
@@ -62,9 +70,18 @@ class Failure:
             error["errors"] = list(self.errors)
         return {"error": error}
 
-    def response(self) -> HttpResponse:
+    def rpc_body(self) -> dict[str, Any]:
+        """As JSON-RPC says it, for a request that was not read so far that its id would be known."""
+        number = INTERNAL_ERROR if self.status >= 500 else INVALID_REQUEST
+        data = {"type": self.type, "param": self.param, "code": self.code}
+        return ProtocolError(PARSE_ERROR if self.code == InvalidJson.code else number, self.message, data).body(None)
+
+    def response(self, request: HttpRequest | None = None) -> HttpResponse:
+        """In the one shape, or where MCP is spoken, in JSON-RPC's: its clients show no other."""
+        is_rpc = request is not None and request.path_info.rstrip("/") == "/mcp"
+        body = self.rpc_body() if is_rpc else self.body()
         return HttpResponse(
-            orjson.dumps(self.body()), status=self.status, content_type="application/json", headers=self.headers
+            orjson.dumps(body), status=self.status, content_type="application/json", headers=self.headers
         )
 
 
@@ -230,7 +247,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
 
 
 def page_or_json(request: HttpRequest, failure: Failure) -> HttpResponse:
-    """A page for people at the admin, the one shape for everybody else."""
+    """A page for people at the admin, JSON for everybody else."""
     if request.path.startswith("/admin"):
         return render(request, "error.html", {"failure": failure}, status=failure.status)
-    return failure.response()
+    return failure.response(request)

@@ -1,7 +1,7 @@
 """What happens around every request.
 
-API requests (`/v1`, `/api`) carry their own credentials: they pass the page layers (sessions, CSRF, messages …) by,
-which spares them some sixteen hops between the event loop and threads.
+API requests (`/v1`, `/api`, `/mcp`) carry their own credentials: they pass the page layers (sessions, CSRF,
+messages …) by, which spares them some sixteen hops between the event loop and threads.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from config.errors import METHOD_NOT_ALLOWED, NOT_FOUND, failure_of, page_or_jso
 log = structlog.get_logger("mainstay.request")
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-API_PREFIXES = ("/v1/", "/api/v1/", "/healthz", "/readyz")
+API_PREFIXES = ("/v1/", "/api/v1/", "/mcp", "/healthz", "/readyz")
 
 
 def is_api(request: HttpRequest) -> bool:

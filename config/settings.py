@@ -65,10 +65,10 @@ SECURE_REFERRER_POLICY = SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 TRUSTED_PROXIES = env_int("TRUSTED_PROXIES", 0)
 # Whose pages may call the API out of a browser.
 CORS_ALLOWED_ORIGINS = env_origins("CORS_ALLOWED_ORIGINS")
-CORS_URLS_REGEX = r"^/(api|v1)/"
+CORS_URLS_REGEX = r"^/((api|v1)/|mcp/?$)"
 CORS_ALLOW_HEADERS = [
     *("authorization", "content-type", "idempotency-key", "x-api-key", "x-conversation-id", "x-on-behalf-of"),
-    "x-request-id",
+    *("mcp-method", "mcp-name", "mcp-protocol-version", "x-request-id"),
     # What OpenAI's own client for browsers sends along.
     *(f"x-stainless-{name}" for name in ("arch", "helper-method", "lang", "os", "package-version", "retry-count")),
     *(f"x-stainless-{name}" for name in ("runtime", "runtime-version", "timeout")),

@@ -11,6 +11,7 @@ from conversations.urls import openai_urlpatterns as openai_chat
 from conversations.urls import urlpatterns as conversations
 from inference.urls import openai_urlpatterns as openai_inference
 from inference.urls import urlpatterns as inference
+from prompts.urls import mcp_urlpatterns as mcp
 from prompts.urls import urlpatterns as prompts
 from quotas.urls import urlpatterns as quotas
 
@@ -19,6 +20,7 @@ api = [*quotas, *accounts, *inference, *prompts, *conversations, *analytics]
 urlpatterns = [
     path("v1/", include([*openai_chat, *openai_inference])),
     path("api/v1/", include(api)),
+    *mcp,
     path("api/schema", SpectacularAPIView.as_view(authentication_classes=(), permission_classes=()), name="schema"),
     path(
         "api/docs",

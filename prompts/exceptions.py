@@ -21,3 +21,8 @@ class VersionNotFound(NotFound):
 class LabelNotFound(NotFound):
     code = "label_not_found"
     message = "The template has no such label."
+
+
+class PromptNotFound(NotFound):
+    code = "prompt_not_found"
+    message = "No such prompt."

@@ -111,11 +111,13 @@ def render(
     version: int | None = None,
     variables: Mapping[str, Any],
     param: str = "",
+    as_texts: bool = False,
 ) -> Rendering:
     """Render the version that a label (`production` if none is named) or a number stands for.
 
-    `owner_id` says whose templates names mean first. `param` stands before the fields that errors name. Raises
-    `TemplateNotFound`, `LabelNotFound`, `VersionNotFound`, `TemplateError`.
+    `owner_id` says whose templates names mean first. `param` stands before the fields that errors name. With `as_texts`
+    all values are texts, and each is read as its variable's type wants (`Variable.read`). Raises `TemplateNotFound`,
+    `LabelNotFound`, `VersionNotFound`, `TemplateError`.
     """
     target = str(version) if version is not None else label or DEFAULT_LABEL
     reference = f"{name}@{target}"
@@ -125,8 +127,10 @@ def render(
         raise _missing(owner_id, name, target, param)
     check_tree(tree)
     bodies = bodies_of({found.version_id for found in tree.values()})
-    texts = _values(_declarations(tree, bodies), variables, f"{param}variables")
-    writer = _Writer(tree, bodies, texts)
+    declared = declarations(tree, {version_id: body.variables for version_id, body in bodies.items()})
+    if as_texts:
+        variables = {name: declared[name].read(text) if name in declared else text for name, text in variables.items()}
+    writer = _Writer(tree, bodies, _values(declared, variables, f"{param}variables"))
     body = bodies[root.version_id]
     contents = [writer.text(root.version_id, pieces) for pieces in body.texts]
     if sum(len(content.encode()) for content in contents) > MOST_BYTES:
@@ -141,6 +145,12 @@ def render(
         ],
         is_text=body.is_text,
     )
+
+
+def render_text(pieces: tuple[Piece, ...], variables: tuple[Variable, ...], values: Mapping[str, Any]) -> str:
+    """A text that belongs to no template and includes none. Raises `TemplateError`."""
+    texts = _values({variable.name: variable for variable in variables}, values, "variables")
+    return _Writer({}, {}, texts).text(None, pieces)
 
 
 def resolve(*, owner_id: UUID, references: list[str]) -> Tree:
@@ -218,11 +228,11 @@ def _characters(content: Any) -> int:
     return len(content) if isinstance(content, str) else sum(len(message["content"]) for message in content)
 
 
-def _declarations(tree: Tree, bodies: dict[UUID, Body]) -> dict[str, Variable]:
+def declarations(tree: Tree, of_versions: Mapping[UUID, tuple[Variable, ...]]) -> dict[str, Variable]:
     """The variables of all versions together; where two declare the same one, the outer declaration counts."""
     variables: dict[str, Variable] = {}
     for found in sorted(tree.values(), key=lambda found: found.depth):
-        for variable in bodies[found.version_id].variables:
+        for variable in of_versions[found.version_id]:
             variables.setdefault(variable.name, variable)
     return variables
 
@@ -256,7 +266,7 @@ class _Writer:
     values: dict[str, str]
     written: dict[UUID, str] = field(default_factory=dict)
 
-    def text(self, version_id: UUID, pieces: tuple[Piece, ...]) -> str:
+    def text(self, version_id: UUID | None, pieces: tuple[Piece, ...]) -> str:
         parts, length = [], 0
         for piece in pieces:
             part = piece if isinstance(piece, str) else self._part(version_id, piece)
@@ -266,7 +276,7 @@ class _Writer:
             parts.append(part)
         return "".join(parts)
 
-    def _part(self, version_id: UUID, piece: Value | Include) -> str:
+    def _part(self, version_id: UUID | None, piece: Value | Include) -> str:
         if isinstance(piece, Value):
             return self.values[piece.name]
         found = self.tree.get((version_id, piece.reference))

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from prompts.exceptions import TemplateError
 from prompts.markup import VARIABLE_PATTERN
 
@@ -47,6 +49,19 @@ class Variable:
         if self.type == "list":
             return ", ".join(value)
         return value if isinstance(value, str) else json.dumps(value)
+
+    def read(self, text: str) -> Any:
+        """What a text stands for, where callers can send nothing else: `7`, `true`, `["a", "b"]`.
+
+        The text itself if it does not stand for a value of this type; of a list, its only one.
+        """
+        if self.type in ("string", "enum"):
+            return text
+        try:
+            value = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            value = text
+        return [text] if self.type == "list" and not isinstance(value, list) else value
 
     def accepts(self, value: Any) -> bool:
         if self.type == "boolean":

@@ -20,7 +20,7 @@ def api_routes() -> list[str]:
 
 def api_views() -> list[tuple[str, Any]]:
     """Each route that takes credentials, with the class or function that answers it."""
-    found = [(path, pattern) for path, pattern in _all_patterns() if path.startswith(("/api/v1/", "/v1/"))]
+    found = [(path, pattern) for path, pattern in _all_patterns() if path.startswith(("/api/v1/", "/v1/", "/mcp"))]
     return [(path, getattr(pattern.callback, "cls", pattern.callback)) for path, pattern in found]
 
 

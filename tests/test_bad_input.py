@@ -182,6 +182,41 @@ def test_no_query_is_a_fault(api, olga):
     ask()
 
 
+# The protocol's own envelope is right here: what is wrong with those, prompts/tests/test_mcp.py shows.
+calls = st.fixed_dictionaries(
+    {
+        "jsonrpc": st.just("2.0"),
+        "id": st.just(1),
+        "method": st.sampled_from(["initialize", "prompts/list", "prompts/get", "completion/complete"]),
+        "params": st.builds(
+            lambda odd, who: {"name": "fine", "arguments": {"who": who}, "protocolVersion": "2025-11-25"} | odd,
+            st.dictionaries(
+                st.sampled_from(["name", "arguments", "cursor", "ref", "argument", "_meta"]), values, max_size=2
+            ),
+            texts,
+        ),
+    }
+)
+
+
+def test_no_message_of_mcp_is_a_fault(api, alice):
+    a_template(alice, name="fine")
+    client = api(alice, raise_request_exception=True)
+    results = 0
+
+    @settings(fuzz, max_examples=50)
+    @given(body=calls, version=st.one_of(st.sampled_from(["2025-06-18", "2025-11-25"]), HEADERS))
+    def send(body, version):
+        nonlocal results
+        headers = {"MCP-Protocol-Version": version}
+        answer = client.generic("POST", "/mcp", client._encode_json(body, "application/json"), headers=headers)
+        assert answer.status_code < 500
+        results += b'"result"' in answer.content
+
+    send()
+    assert results > 9
+
+
 # Calls to models: what their views do before they go upstream -------------------------------------------------------
 
 parts = st.lists(

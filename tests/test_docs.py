@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, iscoroutinefunction
 from django.core.management import get_commands
 from django.test import RequestFactory
 from django.urls import URLPattern, get_resolver
@@ -127,7 +127,8 @@ def methods_of(view):
         return {method.upper() for method in ("get", "post") if hasattr(view_class, method)}
     if view.__module__ in ("config.health", "config.metrics"):  # GET and HEAD
         return {"GET"}
-    refusal = async_to_sync(view)(RequestFactory().generic("TRACE", "/"))
+    view = async_to_sync(view) if iscoroutinefunction(view) else view
+    refusal = view(RequestFactory().generic("TRACE", "/"))
     return set(refusal.headers["Allow"].split(", "))
 
 

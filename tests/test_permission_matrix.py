@@ -129,6 +129,7 @@ MATRIX = """
     GET    /v1/models/<name>                                401    200    200    403    200    200    200
     POST   /v1/chat/completions                             401    404    404    403    404    404    404
     POST   /v1/embeddings                                   401    404    404    403    404    404    404
+    POST   /mcp                                             401    200    200    403    200    200    200
 """
 
 # Of links in mails: one that does not exist. Their pages refuse what was not posted by themselves.
@@ -165,6 +166,7 @@ BODIES = {
     "POST /api/v1/prompts/templates/<name>/render": lambda: {"variables": {"who": "Ada"}},
     "POST /api/v1/prompts/classify": lambda: {"text": "Translate this sentence into French"},
     "POST /v1/chat/completions": lambda: {"model": "none", "messages": [{"role": "user", "content": "Hello"}]},
+    "POST /mcp": lambda: {"jsonrpc": "2.0", "id": 1, "method": "prompts/list"},
     "POST /v1/embeddings": lambda: {"model": "none", "input": "Hello"},
 }
 

@@ -85,6 +85,8 @@ BUDGET = {
     "DELETE /api/v1/prompts/templates/<name>/labels/<label>": 5,
     # One of them for a version that this process does not know yet.
     "POST /api/v1/prompts/templates/<name>/render": 2,
+    # The templates of a page, what they include, and their variables; then the saved prompts.
+    "POST /mcp": 4,
     "GET /api/v1/conversations": 1,
     "POST /api/v1/conversations": 1,
     "GET /api/v1/conversations/<pk>": 1,
@@ -134,6 +136,7 @@ BODIES = {
     "POST /api/v1/prompts/templates/<name>/versions": {"content": "Hello"},
     "PUT /api/v1/prompts/templates/<name>/labels/<label>": {"version": 1},
     "POST /api/v1/prompts/templates/<name>/render": {"variables": {"who": "Ada"}},
+    "POST /mcp": {"jsonrpc": "2.0", "id": 1, "method": "prompts/list"},
     "PATCH /api/v1/conversations/<pk>": {"title": "Other"},
 }
 

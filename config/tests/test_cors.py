@@ -12,6 +12,7 @@ from config.tests.test_asgi import call
 APP = "https://app.example.com"
 PREFLIGHT = {"Origin": APP, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
 TAKEN = {"authorization", "x-api-key", "x-on-behalf-of", "x-conversation-id", "idempotency-key", "x-request-id"}
+TAKEN |= {"mcp-protocol-version", "mcp-method", "mcp-name"}
 
 pytestmark = pytest.mark.django_db
 
@@ -37,7 +38,7 @@ def names(text):
     return {name.strip().lower() for name in text.split(",")}
 
 
-@pytest.mark.parametrize("path", ["/api/v1/users/me", "/api/v1/nothing"])
+@pytest.mark.parametrize("path", ["/api/v1/users/me", "/api/v1/nothing", "/mcp"])
 def test_an_allowed_origin_may_ask_and_read(allowed, path):
     asked, answered = Client().options(path, headers=PREFLIGHT), Client().get(path, headers={"Origin": APP})
 
@@ -45,7 +46,7 @@ def test_an_allowed_origin_may_ask_and_read(allowed, path):
     assert names(asked["Access-Control-Allow-Headers"]) >= TAKEN | {"content-type"}
     assert names(asked["Access-Control-Allow-Methods"]) >= {"get", "post", "put", "patch", "delete"}
     assert "X-Request-ID" in asked
-    assert answered.status_code in {401, 404}
+    assert answered.status_code in {401, 404, 405}
     exposed = names(answered["Access-Control-Expose-Headers"])
     assert exposed >= {"x-request-id", "retry-after", "x-should-retry", "x-quota-reset", "x-ratelimit-limit-tokens"}
     assert "idempotent-replayed" in exposed

@@ -2,9 +2,11 @@
 
 from datetime import timedelta
 
+import orjson
 import pytest
 from django.core.exceptions import BadRequest, PermissionDenied, RequestDataTooBig, ValidationError
 from django.http import Http404
+from django.test import RequestFactory
 from django.utils import timezone
 from rest_framework import exceptions as drf
 
@@ -18,7 +20,7 @@ from accounts.exceptions import (
     TooManyAttempts,
     TooManyRequests,
 )
-from config.errors import failure_of
+from config.errors import UNAVAILABLE, failure_of
 from conversations.exceptions import ConversationNotFound
 from inference.exceptions import (
     BodyTooLarge,
@@ -29,7 +31,7 @@ from inference.exceptions import (
     UpstreamRefused,
     UpstreamTimeout,
 )
-from prompts.exceptions import LabelNotFound, TemplateError, TemplateNotFound, VersionNotFound
+from prompts.exceptions import LabelNotFound, PromptNotFound, TemplateError, TemplateNotFound, VersionNotFound
 from quotas.exceptions import (
     AnswerNotKept,
     BillingNotConfigured,
@@ -66,6 +68,7 @@ ANSWERS = [
     (ReservationNotFound(), 404, "not_found_error", "not_found"),
     (ConversationNotFound(), 404, "not_found_error", "not_found"),
     (TemplateNotFound(), 404, "not_found_error", "template_not_found"),
+    (PromptNotFound(), 404, "not_found_error", "prompt_not_found"),
     (VersionNotFound(), 404, "not_found_error", "version_not_found"),
     (LabelNotFound(), 404, "not_found_error", "label_not_found"),
     (TemplateError(), 400, "invalid_request_error", "invalid_template"),
@@ -182,3 +185,22 @@ def test_a_validation_error_without_errors_is_still_an_answer(detail):
 
     assert failure.status == 400
     assert failure.body()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("failure", "number"),
+    [(UNAVAILABLE, -32603), (failure_of(InvalidJson()), -32700), (failure_of(NotFound()), -32600)],
+)
+def test_clients_of_mcp_are_told_in_the_terms_of_json_rpc(failure, number):
+    answer = failure.response(RequestFactory().post("/mcp"))
+
+    assert answer.status_code == failure.status
+    assert answer.headers.get("Retry-After") == (failure.headers or {}).get("Retry-After")
+    told = orjson.loads(answer.content)
+    assert (told["jsonrpc"], told["id"]) == ("2.0", None)
+    assert told["error"] == {
+        "code": number,
+        "message": failure.message,
+        "data": {"type": failure.type, "param": failure.param, "code": failure.code},
+    }
+    assert orjson.loads(failure.response(RequestFactory().post("/mcpx")).content) == failure.body()
