@@ -30,6 +30,7 @@ from accounts.exceptions import (
     TooManyRequests,
 )
 from inference.exceptions import BodyTooLarge, ServerStopping, UpstreamError, UpstreamRefused, UpstreamTimeout
+from prompts.exceptions import ImportRefused
 from quotas.exceptions import (
     AnswerNotKept,
     BillingNotConfigured,
@@ -53,7 +54,7 @@ class Failure:
     code: str
     message: str
     param: str | None = None
-    errors: tuple[Mapping[str, str | None], ...] = ()
+    errors: tuple[Mapping[str, str | int | None], ...] = ()
     headers: Mapping[str, str] | None = None
 
     def body(self) -> dict[str, Any]:
@@ -110,7 +111,8 @@ def failure_of(error: Exception) -> Failure | None:
         )
     if isinstance(error, DomainError):
         status, type_ = next((status, type_) for cls, status, type_ in DOMAIN_ERRORS if isinstance(error, cls))
-        return Failure(status, type_, error.code, str(error), error.param, headers=_headers(error))
+        errors = error.errors if isinstance(error, ImportRefused) else ()
+        return Failure(status, type_, error.code, str(error), error.param, errors, headers=_headers(error))
     if isinstance(error, drf.APIException):
         return _failure_of_drf(error)
     if isinstance(error, RedisError):

@@ -10,6 +10,13 @@ from django.db import migrations, models
 
 from accounts.operations import FollowMerges
 
+# What was kept before there was an order stands in that of its time. The gap is that of prompts.tree.
+NUMBERED = """
+UPDATE prompts_savedprompt SET position = numbered.number * 65536
+FROM (SELECT id, row_number() OVER (PARTITION BY user_id ORDER BY id) AS number FROM prompts_savedprompt) AS numbered
+WHERE numbered.id = prompts_savedprompt.id
+"""
+
 
 class Migration(migrations.Migration):
 
@@ -152,4 +159,5 @@ class Migration(migrations.Migration):
         ),
         FollowMerges("prompts_collection"),
         FollowMerges("prompts_sharelink"),
+        migrations.RunSQL(NUMBERED, migrations.RunSQL.noop),
     ]
