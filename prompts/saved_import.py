@@ -22,7 +22,7 @@ from prompts.tree import GAP, Tree, end_of, lock_tree
 BATCH = 500
 MOST_SHOWN = 1000
 
-Say = Callable[[int], object]
+Say = Callable[[int, int], object]
 # Folder, title and content: what is the same in these is there already.
 Key = tuple[UUID | None, str, str]
 
@@ -53,8 +53,8 @@ def import_prompts(
 
     The paths begin in `collection`, or in the folder called `into` at the top, or at the top. What is there already
     (the same title and text in the same folder) is skipped, so a file that is imported twice adds nothing. `say` hears
-    how many rows more are done. `ImportRefused` if rows are broken and not `is_partial`; `InvalidInput` and
-    `BodyTooLarge` as `read_file` raises them; `NotFound` if there is no such collection.
+    how many rows more are done, of how many. `ImportRefused` if rows are broken and not `is_partial`; `InvalidInput`
+    and `BodyTooLarge` as `read_file` raises them; `NotFound` if there is no such collection.
     """
     file = read_file(data)
     if file.errors and not is_partial:
@@ -93,7 +93,7 @@ class _Import:
         for batch in _batches(self.file.rows):
             self._keep(batch)
             if say:
-                say(len(batch))
+                say(len(batch), len(self.file.rows))
         self.done.errors.sort(key=lambda error: error.row)
         return self.done
 
