@@ -22,7 +22,7 @@ class Command(PlainCommand):
     help = (
         "Keep the prompts of a file as saved prompts of a user. The file is an export of saved prompts (JSON or CSV), "
         "or a CSV with the columns act and prompt, as public lists have them. What the user has already is skipped, so "
-        "a file may be imported again. If rows are broken, nothing is imported, unless --partial asks for the good ones."
+        "a file may be imported again. If rows are broken, nothing is, unless --partial asks for the good ones."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
