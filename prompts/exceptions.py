@@ -44,7 +44,7 @@ class ImportRefused(InvalidInput):
 
     def __init__(self, rows: list[RowError], *, count: int) -> None:
         named = "1 row is broken" if count == 1 else f"{count:,} rows are broken"
-        super().__init__(f"Nothing was imported: {named}. With partial=true, the good ones are imported.")
+        super().__init__(f"Nothing was imported: {named}. A partial import takes the good ones.")
         self.rows = rows
 
     @property

@@ -26,7 +26,7 @@ from prompts.collections import MOST_NAME
 from prompts.exceptions import ImportRefused, RowError
 from prompts.models import Collection, SavedPrompt
 from prompts.saved_import import Imported, import_prompts
-from prompts.saved_rows import MOST_BYTES, path_text
+from prompts.saved_rows import MOST_BYTES
 from prompts.tree import Tree
 
 MOST_SHOWN = 100
@@ -118,7 +118,7 @@ class SavedPromptAdmin(HistoryAdmin):
         if prompt.collection_id is None:
             return EMPTY
         path = Tree(prompt.user_id).path(prompt.collection_id)
-        return link_to(prompt.collection, path_text(path))
+        return link_to(prompt.collection, " / ".join(path))
 
     @display(description="tags")
     def shown_tags(self, prompt: SavedPrompt) -> str:
@@ -148,7 +148,7 @@ class SavedPromptAdmin(HistoryAdmin):
             try:
                 done = self.import_for(request, form.cleaned_data)
             except ImportRefused as refusal:
-                form.add_error("file", str(refusal).replace("With partial=true", "If you ask for it"))
+                form.add_error("file", str(refusal))
                 broken = refusal.rows
             except DomainError as refusal:
                 form.add_error("file", str(refusal))

@@ -48,7 +48,7 @@ class Command(PlainCommand):
                 )
         except ImportRefused as refusal:
             self.name_rows(refusal.rows)
-            raise CommandError(str(refusal).replace("partial=true", "--partial")) from None
+            raise CommandError(str(refusal)) from None
         self.name_rows(done.errors)
         if done.failed and not (done.imported or done.skipped):
             raise CommandError("Nothing was imported: all rows are broken.")
