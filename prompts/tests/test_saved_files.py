@@ -114,8 +114,8 @@ def test_a_path_is_read_as_it_was_written(names):
     ],
 )
 def test_lists_from_elsewhere_are_understood(api, alice, file):
-    for expected in ((1, 0), (0, 1)):
-        done = send(api(alice), file).json()
+    for expected, said in (((1, 0), "application/x-www-form-urlencoded"), ((0, 1), "")):
+        done = send(api(alice), file, said).json()
         assert (done["imported"], done["skipped"], done["failed"]) == (*expected, 0)
     if "Terminal" in file:
         row = SavedPrompt.objects.get()

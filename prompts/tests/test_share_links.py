@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from accounts.caller import Caller
@@ -148,6 +149,13 @@ def test_links_are_their_owners_to_make_and_revoke(api, alice, bob, prompt, shel
     assert past.json()["error"]["param"] == "expires_at"
     link.refresh_from_db()
     assert link.revoked_at is None
+
+
+def test_the_database_takes_no_senseless_link(alice, prompt, shelf):
+    whole = {"user": alice, "prompt": prompt, "prefix": "p", "token_hash": "a" * 64}
+    for change in ({"prompt": None}, {"collection": shelf}, {"token_hash": "secret"}):
+        with pytest.raises(IntegrityError), transaction.atomic():
+            ShareLink.objects.create(**whole | change)
 
 
 def test_so_many_links_and_no_more(alice, prompt, monkeypatch):
