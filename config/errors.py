@@ -37,6 +37,7 @@ from inference.exceptions import (
     UpstreamRefused,
     UpstreamTimeout,
 )
+from prompts.exceptions import ImportRefused
 from prompts.mcp.protocol import INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR, ProtocolError
 from quotas.exceptions import (
     AnswerNotKept,
@@ -61,7 +62,7 @@ class Failure:
     code: str
     message: str
     param: str | None = None
-    errors: tuple[Mapping[str, str | None], ...] = ()
+    errors: tuple[Mapping[str, str | int | None], ...] = ()
     headers: Mapping[str, str] | None = None
 
     def body(self) -> dict[str, Any]:
@@ -127,7 +128,8 @@ def failure_of(error: Exception) -> Failure | None:
         )
     if isinstance(error, DomainError):
         status, type_ = next((status, type_) for cls, status, type_ in DOMAIN_ERRORS if isinstance(error, cls))
-        return Failure(status, type_, error.code, str(error), error.param, headers=_headers(error))
+        errors = error.errors if isinstance(error, ImportRefused) else ()
+        return Failure(status, type_, error.code, str(error), error.param, errors, headers=_headers(error))
     if isinstance(error, drf.APIException):
         return _failure_of_drf(error)
     if isinstance(error, RedisError):

@@ -9,9 +9,9 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-# API keys of ours, of Stripe and of the usual providers, bearer credentials, JWTs.
+# API keys and links of ours, keys of Stripe and of the usual providers, bearer credentials, JWTs.
 SECRET = re.compile(
-    r"(msk_[A-Za-z0-9_]{4})[A-Za-z0-9_]+|([sr]k_(?:live|test)_|whsec_)[A-Za-z0-9]{8,}|(sk-)[A-Za-z0-9_-]{8,}|(eyJ)[\w-]+\.[\w-]+\.[\w-]+"
+    r"((?:msk|shr)_[A-Za-z0-9_]{4})[A-Za-z0-9_]+|([sr]k_(?:live|test)_|whsec_)[A-Za-z0-9]{8,}|(sk-)[A-Za-z0-9_-]{8,}|(eyJ)[\w-]+\.[\w-]+\.[\w-]+"
     r"|((?i:bearer|basic) )[\w.~+/=-]{8,}"
 )
 SECRET_NAMES = frozenset(

@@ -64,6 +64,8 @@ NAVIGATION: list[dict[str, Any]] = [
             admin_page("Conversations", "forum", "conversations", "conversation"),
             admin_page("Prompt templates", "description", "prompts", "prompttemplate"),
             admin_page("Saved prompts", "bookmark", "prompts", "savedprompt"),
+            admin_page("Collections", "folder", "prompts", "collection"),
+            admin_page("Share links", "link", "prompts", "sharelink"),
             admin_page("Intent patterns", "label", "prompts", "intentpattern"),
             admin_page("Intent classifier", "model_training", "prompts", "intentclassifier"),
             admin_page("Daily statistics", "bar_chart", "analytics", "dailystat"),

@@ -290,6 +290,8 @@ RATELIMIT_TOKEN = env_rate("RATELIMIT_TOKEN", "30/m")
 RATELIMIT_RESET = env_rate("RATELIMIT_RESET", "10/m")
 # What one address may ask without credentials, over all views together.
 RATELIMIT_ANONYMOUS = env_rate("RATELIMIT_ANONYMOUS", "300/m")
+# Links to saved prompts that one address may open.
+RATELIMIT_SHARED = env_rate("RATELIMIT_SHARED", "60/m")
 # What one address may tell us by webhooks: few machines send those of all customers.
 RATELIMIT_WEBHOOK = env_rate("RATELIMIT_WEBHOOK", "6000/m")
 RATELIMIT_IP_META_KEY = "REMOTE_ADDR"

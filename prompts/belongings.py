@@ -1,4 +1,4 @@
-"""What becomes of a user's saved prompts and templates, and of the patterns that a user has written."""
+"""What becomes of a user's saved prompts with their folders and links, templates, and of patterns that a user wrote."""
 
 from __future__ import annotations
 
@@ -8,7 +8,18 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from accounts.belongings import Belonging, Erase, Part
-from prompts.models import IntentPattern, PromptTemplate, PromptVersion, SavedPrompt
+from prompts.collections import MOST_NAME
+from prompts.models import Collection, IntentPattern, PromptTemplate, PromptVersion, SavedPrompt, ShareLink
+
+
+def _merge_collections(source_id: UUID, target_id: UUID) -> None:
+    """Where both have a folder of one name at the top, the target's keeps it, and the source's gets another."""
+    theirs = Collection.objects.filter(user_id=source_id)
+    taken = Collection.objects.filter(user_id=target_id, parent=None).values("name")
+    for folder in theirs.filter(parent=None, name__in=taken).order_by("pk"):
+        folder.name = f"{folder.name[: MOST_NAME - 15]} ({folder.pk.hex[-12:]})"
+        folder.save(update_fields=["name", "updated_at"])
+    theirs.update(user_id=target_id)
 
 
 def _merge_templates(source_id: UUID, target_id: UUID) -> None:
@@ -44,7 +55,26 @@ BELONGINGS = [
     Belonging(
         model=SavedPrompt,
         section="saved_prompts",
-        fields=("id", "title", "content", "is_favourite", "created_at", "updated_at"),
+        fields=(
+            *("id", "title", "description", "content", "tags", "collection", "position", "is_favourite", "is_shared"),
+            *("created_at", "updated_at"),
+        ),
+        erase=Erase.DELETE,
+    ),
+    Belonging(
+        model=Collection,
+        section="prompt_collections",
+        fields=("id", "name", "description", "parent", "position", "is_shared", "created_at", "updated_at"),
+        merge=_merge_collections,
+        erase=Erase.DELETE,
+    ),
+    Belonging(
+        model=ShareLink,
+        section="share_links",
+        fields=(
+            *("id", "prompt", "collection", "prefix", "expires_at", "revoked_at", "last_used_at", "use_count"),
+            "created_at",
+        ),
         erase=Erase.DELETE,
     ),
     Belonging(

@@ -1,3 +1,8 @@
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
 from accounts.exceptions import InvalidInput, NotFound
 
 
@@ -26,3 +31,27 @@ class LabelNotFound(NotFound):
 class PromptNotFound(NotFound):
     code = "prompt_not_found"
     message = "No such prompt."
+
+
+@dataclass(frozen=True, slots=True)
+class RowError:
+    """What is wrong with a row of a file, counted from 1 without the line of names."""
+
+    row: int
+    message: str
+    code: str
+
+
+class ImportRefused(InvalidInput):
+    """A file has broken rows, so nothing of it was imported. `errors` names them."""
+
+    code = "import_refused"
+
+    def __init__(self, rows: list[RowError], *, count: int) -> None:
+        named = "1 row is broken" if count == 1 else f"{count:,} rows are broken"
+        super().__init__(f"Nothing was imported: {named}. A partial import takes the good ones.")
+        self.rows = rows
+
+    @property
+    def errors(self) -> tuple[dict[str, Any], ...]:
+        return tuple(asdict(row) for row in self.rows)

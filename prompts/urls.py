@@ -1,14 +1,23 @@
 from django.urls import re_path
 
 from accounts.routers import OptionalSlashRouter
-from prompts import mcp_views, template_views, views
+from prompts import mcp_views, saved_views, sharing_views, template_views, transfer_views, views
 
 router = OptionalSlashRouter()
-router.register("prompts/saved", views.SavedPromptViewSet, basename="saved-prompt")
+router.register("prompts/saved", saved_views.SavedPromptViewSet, basename="saved-prompt")
+router.register("prompts/collections", saved_views.CollectionViewSet, basename="collection")
 router.register("prompts/templates", template_views.TemplateViewSet, basename="prompt-template")
 
 urlpatterns = [
     re_path("^prompts/classify/?$", views.classify, name="classify-prompt"),
+    re_path("^prompts/saved/export/?$", transfer_views.ExportView.as_view(), name="export-prompts"),
+    re_path("^prompts/saved/import/?$", transfer_views.ImportView.as_view(), name="import-prompts"),
+    re_path("^prompts/shared/(?P<token>[^/]+)/?$", sharing_views.SharedView.as_view(), name="shared-prompt"),
+    re_path(
+        "^prompts/shared/(?P<token>[^/]+)/duplicate/?$",
+        sharing_views.SharedCopyView.as_view(),
+        name="copy-shared-prompt",
+    ),
     *router.urls,
 ]
 

@@ -3,16 +3,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from rest_framework import viewsets
-from rest_framework.serializers import BaseSerializer
 
 from accounts.caller import Caller
 from accounts.exceptions import NotFound
-from accounts.ids import UUID_PATTERN
 from accounts.scopes import Scope
-from accounts.views import caller_of
 from inference.background import in_thread
 from inference.exceptions import UpstreamError
 from inference.exchange import begin
@@ -20,8 +15,6 @@ from inference.payloads import parse_object
 from inference.views import json_response, openai_view
 from prompts.intents import classification
 from prompts.intents.classification import NO_EMBEDDING, Basis, Classification, Result
-from prompts.models import SavedPrompt
-from prompts.serializers import SavedPromptSerializer
 from quotas.idempotency import claimed
 from quotas.idempotency_views import attempt_of
 from quotas.throttling import admitted_caller
@@ -64,19 +57,3 @@ def _asked(request: HttpRequest) -> Asked:
 def _open_classification(request: HttpRequest, asked: Asked) -> Classification:
     with claimed(user_id=asked.caller.user_id, attempt=attempt_of(request, asked.payload)) as claim:
         return classification.open_classification(caller=asked.caller, text=asked.text, basis=asked.basis, claim=claim)
-
-
-class SavedPromptViewSet(viewsets.ModelViewSet[SavedPrompt]):
-    """The caller's saved prompts."""
-
-    scope = Scope.PROMPTS
-    serializer_class = SavedPromptSerializer
-    queryset = SavedPrompt.objects.none()
-    filterset_fields = ("is_favourite",)
-    lookup_value_regex = UUID_PATTERN
-
-    def get_queryset(self) -> QuerySet[SavedPrompt]:
-        return SavedPrompt.objects.filter(user_id=caller_of(self.request).user_id)
-
-    def perform_create(self, serializer: BaseSerializer[Any]) -> None:
-        serializer.save(user_id=caller_of(self.request).user_id)

@@ -19,7 +19,7 @@ from accounts.tests.factories import UserFactory
 from analytics.models import DailyStat
 from conversations.models import Conversation, Message
 from inference.models import Model, Price, Provider, Request
-from prompts.models import IntentClassifier, IntentPattern, PromptTemplate, SavedPrompt
+from prompts.models import Collection, IntentClassifier, IntentPattern, PromptTemplate, SavedPrompt, ShareLink
 from prompts.tests.factories import a_template
 from quotas.models import (
     Event,
@@ -101,6 +101,19 @@ def stripe_event():
     )
 
 
+def saved_prompt():
+    user = UserFactory()
+    folder = Collection.objects.create(user=user, name="Collection", description="What it is for")
+    return SavedPrompt.objects.create(user=user, title="Title", content="Text", tags=["chat"], collection=folder)
+
+
+def share_link():
+    prompt = saved_prompt()
+    return ShareLink.objects.create(
+        user=prompt.user, prompt=prompt, prefix=f"{next(number):012}", token_hash=f"{next(number):064}"
+    )
+
+
 ROWS: dict[type[Row], Callable[[], Row]] = {
     User: subscribed_user,
     Group: lambda: Group.objects.create(name=f"group-{next(number)}"),
@@ -130,7 +143,9 @@ ROWS: dict[type[Row], Callable[[], Row]] = {
     Request: request,
     Conversation: conversation,
     PromptTemplate: lambda: a_template(UserFactory(), tags=["chat"], description="Says hello."),
-    SavedPrompt: lambda: SavedPrompt.objects.create(user=UserFactory(), title="Title", content="Text"),
+    SavedPrompt: saved_prompt,
+    Collection: lambda: saved_prompt().collection,
+    ShareLink: share_link,
     IntentPattern: lambda: IntentPattern.objects.create(intent="alarm", text=f"Wake me {next(number)}"),
     IntentClassifier: lambda: IntentClassifier.objects.create(version=next(number) + 1, status="failed"),
     DailyStat: lambda: DailyStat.objects.create(
@@ -248,7 +263,8 @@ def test_who_may_only_look_is_offered_no_change(client, db, model):
     [
         *(User, ApiKey, AuditEvent, Subscription, StripeEvent, Quota, Grant, Reservation),
         *(Event, WebhookEndpoint, WebhookDelivery),
-        *(Request, Conversation, PromptTemplate, SavedPrompt, IntentPattern, IntentClassifier, DailyStat),
+        *(Request, Conversation, PromptTemplate, SavedPrompt, Collection, ShareLink),
+        *(IntentPattern, IntentClassifier, DailyStat),
     ],
 )
 def test_what_history_hangs_on_cannot_be_deleted(operator, model):

@@ -17,7 +17,7 @@ from inference import services as inference
 from inference import views as inference_views
 from inference.models import Model, Provider, Request
 from inference.payloads import parse_object
-from prompts.models import SavedPrompt
+from prompts.models import Collection, SavedPrompt
 from prompts.tests.factories import a_template
 from quotas.meters import Meter, Period, Resource, Unit
 from quotas.models import Quota, Reservation
@@ -80,12 +80,16 @@ def assert_no_fault(answer):
         assert answer.status_code < 500
 
 
+FOLDER_WRITES = (("PATCH", ""), ("POST", "/move"), ("POST", "/duplicate"), ("POST", "/links"))
+
+
 @pytest.fixture
 def addresses(alice):
     reservation = Reservation.objects.create(
         user=alice, amounts={}, holds={}, by_client=True, expires_at="2100-01-01T00Z"
     )
     prompt = SavedPrompt.objects.create(user=alice, title="x", content="y")
+    folder = Collection.objects.create(user=alice, name="x")
     template = a_template(alice)
     conversation = Conversation.objects.create(user=alice)
     api_key(alice)
@@ -100,6 +104,9 @@ def addresses(alice):
         ("POST", f"/api/v1/quotas/reservations/{reservation.pk}/confirm"),
         ("POST", f"/api/v1/quotas/reservations/{reservation.pk}/release"),
         *(("POST", "/api/v1/prompts/saved"), ("PATCH", f"/api/v1/prompts/saved/{prompt.pk}")),
+        *(("POST", "/api/v1/prompts/saved/import?partial=true"), ("POST", "/api/v1/prompts/collections")),
+        *(("POST", f"/api/v1/prompts/saved/{prompt.pk}/{what}") for what in ("move", "duplicate", "links")),
+        *((method, f"/api/v1/prompts/collections/{folder.pk}{what}") for method, what in FOLDER_WRITES),
         *(("POST", "/api/v1/prompts/templates"), ("PATCH", f"/api/v1/prompts/templates/{template.name}")),
         ("POST", f"/api/v1/prompts/templates/{template.name}/versions"),
         ("POST", f"/api/v1/prompts/templates/{template.name}/render"),

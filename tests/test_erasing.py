@@ -34,7 +34,7 @@ from conversations import services as conversations
 from conversations.models import Conversation, Message
 from inference.models import Model, Provider, Request
 from inference.services import Status, Usage
-from prompts.models import PromptTemplate, PromptVersion, SavedPrompt
+from prompts.models import Collection, PromptTemplate, PromptVersion, SavedPrompt, ShareLink
 from quotas import services as quotas
 from quotas.meters import Meter
 from quotas.models import IdempotencyRecord, Quota, Reservation, Subscription
@@ -70,7 +70,9 @@ def person(olga):
     TotpDevice.objects.create(user=user, secret="aa")
     RecoveryCode.objects.create(user=user, code_hash="a" * 64)
     UserPreference.objects.create(user=user, settings={"name": MARK})
-    SavedPrompt.objects.create(user=user, title=MARK, content=MARK)
+    folder = Collection.objects.create(user=user, name=MARK, description=MARK)
+    SavedPrompt.objects.create(user=user, title=MARK, content=MARK, collection=folder, tags=[MARK])
+    ShareLink.objects.create(user=user, collection=folder, prefix="p", token_hash="a" * 64)
     template = PromptTemplate.objects.create(user=user, name=MARK.lower(), description=MARK)
     PromptVersion.objects.create(template=template, number=1, content=MARK, commit_message=MARK)
     quotas.reserve(user_id=user.pk, amounts={REQUESTS: 1}, seconds=60, idempotency_key=MARK)
@@ -151,7 +153,7 @@ def test_only_the_id_of_the_user_is_left(person, olga):
 def test_what_is_personal_is_deleted_and_what_was_used_is_kept(person):
     erase(person)
 
-    for model in (*DELETED, Conversation, Message, SavedPrompt, PromptTemplate, PromptVersion):
+    for model in (*DELETED, Conversation, Message, SavedPrompt, Collection, ShareLink, PromptTemplate, PromptVersion):
         assert not model.objects.exists(), model
     request = Request.objects.get()
     assert (request.user_id, request.input_tokens, request.cost, request.api_key_id) == (person.pk, 3, 5, None)

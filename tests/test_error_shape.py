@@ -235,7 +235,8 @@ LISTS = {
     "/api/v1/requests": [
         *("request_type", "status", "model", "prompt_version_id", "created_after", "created_before"),
     ],
-    "/api/v1/prompts/saved": ["is_favourite"],
+    "/api/v1/prompts/saved": ["is_favourite", "scope", "collection", "tag", "ordering"],
+    "/api/v1/prompts/collections": ["parent", "ordering"],
     "/api/v1/prompts/templates": ["is_shared", "tag"],
     "/api/v1/conversations": ["channel", "is_active", "unknown"],
     "/api/v1/analytics/daily-stats": ["day", "day__gte", "day__lte", "model", "request_type"],

@@ -28,7 +28,7 @@ from accounts.tests.credentials import access_token, api_key, caller_for_token
 from accounts.tests.factories import PASSWORD, UserFactory
 from conversations.models import Conversation, Message
 from inference.models import Request
-from prompts.models import PromptTemplate, SavedPrompt
+from prompts.models import Collection, PromptTemplate, SavedPrompt
 from prompts.tests.factories import a_template
 from quotas import services as quotas
 from quotas.exceptions import IdempotencyMismatch
@@ -267,13 +267,14 @@ def test_a_name_of_both_stays_the_targets(merge, alice, bob):
 
 
 @pytest.mark.parametrize(
-    "model", ["conversation", "prompt", "template", "key", "session", "channel", "code", "preference"]
+    "model", ["conversation", "prompt", "folder", "template", "key", "session", "channel", "code", "preference"]
 )
 def test_what_is_written_for_an_alias_later_is_the_targets(merge, alice, bob, guest, model):
     merge(bob, guest)
     merge(guest, alice)
     make = {
         "conversation": lambda user: Conversation.objects.create(user_id=user),
+        "folder": lambda user: Collection.objects.create(user_id=user, name="Folder"),
         "template": lambda user: PromptTemplate.objects.create(user_id=user, name="t"),
         "prompt": lambda user: SavedPrompt.objects.create(user_id=user, title="Title", content="Content"),
         "key": lambda user: ApiKey.objects.create(user_id=user, name="key", prefix="p", key_hash="a" * 64),

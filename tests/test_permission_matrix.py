@@ -13,6 +13,7 @@ from django.test.client import ClientHandler
 from django.utils import timezone
 
 from accounts import tokens
+from accounts.caller import Caller
 from accounts.models import ApiKey, ChannelIdentity, Session
 from accounts.roles import Role
 from accounts.scopes import Scope
@@ -20,7 +21,8 @@ from accounts.tests.credentials import api_key
 from accounts.tests.factories import PASSWORD, UserFactory
 from conversations.models import Conversation
 from inference.models import Model, Provider, Request
-from prompts.models import SavedPrompt
+from prompts import sharing
+from prompts.models import Collection, SavedPrompt
 from prompts.tests.factories import a_template
 from quotas import services as quotas
 from quotas.meters import Meter
@@ -98,6 +100,25 @@ MATRIX = """
     PUT    /api/v1/prompts/saved/<pk>                       401    404    200    403    404    404    404
     PATCH  /api/v1/prompts/saved/<pk>                       401    404    200    403    404    404    404
     DELETE /api/v1/prompts/saved/<pk>                       401    404    204    403    404    404    404
+    POST   /api/v1/prompts/saved/<pk>/move                  401    404    200    403    404    404    404
+    POST   /api/v1/prompts/saved/<pk>/duplicate             401    404    201    403    404    404    404
+    GET    /api/v1/prompts/saved/<pk>/links                 401    404    200    403    404    404    404
+    POST   /api/v1/prompts/saved/<pk>/links                 401    404    201    403    404    404    404
+    DELETE /api/v1/prompts/saved/<pk>/links/<link>          401    404    204    403    404    404    404
+    GET    /api/v1/prompts/saved/export                     401    200    200    403    200    200    200
+    POST   /api/v1/prompts/saved/import                     401    200    200    403    200    200    200
+    GET    /api/v1/prompts/collections                      401    200    200    403    200    200    200
+    POST   /api/v1/prompts/collections                      401    201    201    403    201    201    201
+    GET    /api/v1/prompts/collections/<pk>                 401    404    200    403    404    404    404
+    PATCH  /api/v1/prompts/collections/<pk>                 401    404    200    403    404    404    404
+    DELETE /api/v1/prompts/collections/<pk>                 401    404    204    403    404    404    404
+    POST   /api/v1/prompts/collections/<pk>/move            401    404    200    403    404    404    404
+    POST   /api/v1/prompts/collections/<pk>/duplicate       401    404    201    403    404    404    404
+    GET    /api/v1/prompts/collections/<pk>/links           401    404    200    403    404    404    404
+    POST   /api/v1/prompts/collections/<pk>/links           401    404    201    403    404    404    404
+    DELETE /api/v1/prompts/collections/<pk>/links/<link>    401    404    204    403    404    404    404
+    GET    /api/v1/prompts/shared/<token>                   200    200    200    200    200    200    200
+    POST   /api/v1/prompts/shared/<token>/duplicate         401    201    201    403    201    201    201
     GET    /api/v1/prompts/templates                        401    200    200    403    200    200    200
     POST   /api/v1/prompts/templates                        401    201    201    403    201    201    201
     GET    /api/v1/prompts/templates/<name>                 401    404    200    403    404    404    404
@@ -160,6 +181,8 @@ BODIES = {
     "POST /api/v1/quotas/reservations/<pk>/confirm": lambda: AMOUNTS,
     "POST /api/v1/prompts/saved": lambda: PROMPT,
     "PUT /api/v1/prompts/saved/<pk>": lambda: PROMPT,
+    "POST /api/v1/prompts/saved/import": lambda: [PROMPT],
+    "POST /api/v1/prompts/collections": lambda: {"name": f"Collection {next(number)}"},
     "POST /api/v1/prompts/templates": lambda: {"name": f"template-{next(number)}", "content": "Hello"},
     "POST /api/v1/prompts/templates/<name>/versions": lambda: {"content": "Hello"},
     "PUT /api/v1/prompts/templates/<name>/labels/<label>": lambda: {"version": 1},
@@ -206,7 +229,7 @@ def thing_of(user, path):
     if "/requests/" in path:
         return Request.objects.create(user=user, request_type="llm", model="m", created_at=timezone.now()).pk
     if "/prompts/" in path:
-        return a_template(user).name if "/templates/" in path else SavedPrompt.objects.create(user=user, **PROMPT).pk
+        return a_template(user).name if "/templates/" in path else saved_thing(user, path)
     if "/conversations/" in path:
         return Conversation.objects.create(user=user).pk
     if "/models/" in path:
@@ -215,10 +238,22 @@ def thing_of(user, path):
     raise AssertionError(path)
 
 
+def saved_thing(user, path):
+    """A saved prompt or a collection; if the path names a link, that, too."""
+    thing = Collection if "/collections/" in path else SavedPrompt
+    row = thing.objects.create(user=user, **({"name": "Name"} if thing is Collection else PROMPT))
+    link, token = sharing.create_link(target=row, by=Caller(user_id=user.pk))
+    if "<token>" in path:
+        return token
+    return f"{row.pk},{link.pk}" if "<link>" in path else row.pk
+
+
 def concrete(path, value):
+    value, _comma, link = str(value).partition(",")
+    path = path.replace("<link>", link or value).replace("<token>", value)
     path = path.replace("<number>", "1").replace("<label>", "production")
     path = f"{path}?from=1&to=1" if path.endswith("/diff") else path
-    return path.replace("<pk>", str(value)).replace("<slug>", str(value)).replace("<name>", str(value))
+    return path.replace("<pk>", value).replace("<slug>", value).replace("<name>", value)
 
 
 @pytest.mark.parametrize(("method", "path", "expected"), ROWS)

@@ -13,8 +13,8 @@ from accounts.tests.credentials import api_key
 from analytics.models import DailyStat
 from conversations.models import Conversation, Message
 from inference.models import Request
-from prompts import templates
-from prompts.models import PromptTemplate, SavedPrompt
+from prompts import sharing, templates
+from prompts.models import Collection, PromptTemplate, SavedPrompt
 from prompts.tests.factories import a_template
 from quotas import services as quotas
 from quotas.meters import Meter
@@ -66,11 +66,29 @@ BUDGET = {
     "GET /api/v1/requests": 1,
     "GET /api/v1/requests/<pk>": 1,
     "GET /api/v1/prompts/saved": 1,
-    "POST /api/v1/prompts/saved": 1,
+    "POST /api/v1/prompts/saved": 3,
     "GET /api/v1/prompts/saved/<pk>": 1,
-    "PUT /api/v1/prompts/saved/<pk>": 2,
-    "PATCH /api/v1/prompts/saved/<pk>": 2,
-    "DELETE /api/v1/prompts/saved/<pk>": 2,
+    "PUT /api/v1/prompts/saved/<pk>": 3,
+    "PATCH /api/v1/prompts/saved/<pk>": 3,
+    "DELETE /api/v1/prompts/saved/<pk>": 4,
+    "POST /api/v1/prompts/saved/<pk>/move": 4,
+    "POST /api/v1/prompts/saved/<pk>/duplicate": 4,
+    "GET /api/v1/prompts/saved/<pk>/links": 2,
+    "POST /api/v1/prompts/saved/<pk>/links": 5,
+    "DELETE /api/v1/prompts/saved/<pk>/links/<link>": 5,
+    "POST /api/v1/prompts/saved/import": 6,
+    "GET /api/v1/prompts/collections": 1,
+    "POST /api/v1/prompts/collections": 3,
+    "GET /api/v1/prompts/collections/<pk>": 1,
+    "PATCH /api/v1/prompts/collections/<pk>": 3,
+    "DELETE /api/v1/prompts/collections/<pk>": 11,
+    "POST /api/v1/prompts/collections/<pk>/move": 5,
+    "POST /api/v1/prompts/collections/<pk>/duplicate": 7,
+    "GET /api/v1/prompts/collections/<pk>/links": 2,
+    "POST /api/v1/prompts/collections/<pk>/links": 5,
+    "DELETE /api/v1/prompts/collections/<pk>/links/<link>": 5,
+    "GET /api/v1/prompts/shared/<token>": 4,
+    "POST /api/v1/prompts/shared/<token>/duplicate": 9,
     "GET /api/v1/prompts/templates": 2,
     "POST /api/v1/prompts/templates": 8,
     "GET /api/v1/prompts/templates/<name>": 3,
@@ -105,7 +123,7 @@ ELSEWHERE = {
     # A call of Stripe's costs a thousand times more than a statement.
     *(f"POST /api/v1/users/me/subscription/{what}" for what in ("change", "cancel", "resume")),
     *(f"POST /api/v1/billing/{what}" for what in ("checkout-session", "portal-session", "webhook")),
-    *("DELETE /api/v1/users/me", "GET /api/v1/users/me/export"),
+    *("DELETE /api/v1/users/me", "GET /api/v1/users/me/export", "GET /api/v1/prompts/saved/export"),
     *("GET /", "GET /admin", "GET /readyz", "GET /metrics", "GET /api/schema", "GET /api/docs"),
     *("GET /verify-email", "POST /verify-email", "GET /reset-password", "POST /reset-password"),
     *("POST /api/v1/users", "POST /api/v1/auth/token", "POST /api/v1/auth/token/refresh"),
@@ -131,6 +149,9 @@ BODIES = {
     "POST /api/v1/prompts/saved": PROMPT,
     "PUT /api/v1/prompts/saved/<pk>": PROMPT,
     "PATCH /api/v1/prompts/saved/<pk>": {"title": "Other"},
+    "POST /api/v1/prompts/saved/import": [PROMPT | {"title": "New"}],
+    "POST /api/v1/prompts/collections": {"name": "New"},
+    "PATCH /api/v1/prompts/collections/<pk>": {"name": "Other"},
     "POST /api/v1/prompts/templates": {"name": "new", "content": "Hello"},
     "PATCH /api/v1/prompts/templates/<name>": {"tags": ["one"]},
     "POST /api/v1/prompts/templates/<name>/versions": {"content": "Hello"},
@@ -153,6 +174,9 @@ def populate(olga):
             ChannelIdentity.objects.create(user=olga, channel_type="discord", channel_user_id=str(next(number)))
             quotas.reserve(user_id=olga.pk, amounts=REQUEST, seconds=60, by_client=True)
             SavedPrompt.objects.create(user=olga, **PROMPT)
+            Collection.objects.create(user=olga, name=f"Collection {next(number)}")
+            for thing in (SavedPrompt, Collection):
+                sharing.create_link(target=first_of(thing, olga), by=Caller(user_id=olga.pk))
             add_to_templates(olga)
             conversation = Conversation.objects.create(user=olga)
             request = Request.objects.create(user=olga, api_key=ApiKey.objects.first(), request_type="llm", model="m")
@@ -173,6 +197,10 @@ def add_to_templates(user):
     templates.move_label(template=first, label=f"label-{version.number}", number=version.number, by=caller)
 
 
+def first_of(model, user):
+    return model.objects.filter(user=user).earliest("id")
+
+
 THINGS = {
     "api-keys": ApiKey,
     "sessions": Session,
@@ -180,6 +208,7 @@ THINGS = {
     "reservations": Reservation,
     "requests": Request,
     "saved": SavedPrompt,
+    "collections": Collection,
 }
 
 
@@ -190,8 +219,20 @@ def address_of(path, user):
         name = PromptTemplate.objects.filter(user=user).earliest("id").name
         path = path.replace("<name>", name).replace("<number>", "1").replace("<label>", "production")
         return f"{path}?from=1&to=2" if path.endswith("/diff") else path
+    if "<token>" in path:
+        return path.replace("<token>", link_to_collection(user))
     model = next((model for part, model in THINGS.items() if f"/{part}/" in path), Conversation)
-    return path.replace("<pk>", str(model.objects.filter(user=user).earliest("id").pk)) if "<pk>" in path else path
+    if "<pk>" not in path:
+        return path
+    row = first_of(model, user)
+    return path.replace("<pk>", str(row.pk)).replace("<link>", str(row.links.first().pk) if "<link>" in path else "")
+
+
+def link_to_collection(user):
+    """A token; what it leads to costs most."""
+    token = sharing.create_link(target=first_of(Collection, user), by=Caller(user_id=user.pk))[1]
+    SavedPrompt.objects.filter(user=user).update(collection=first_of(Collection, user))
+    return token
 
 
 def statements(client, method, address, body):

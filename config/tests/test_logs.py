@@ -14,6 +14,7 @@ from accounts.tests.factories import PASSWORD
 from config.logs import mask
 
 KEY = "msk_0123456789ab_" + "S3cr3t" * 7
+LINK = "shr_0123456789ab_" + "S3cr3t" * 7
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJ1c2VyX2lkIjoiMSJ9.c2lnbmF0dXJlLXRoYXQtaXMtc2VjcmV0"
 
 
@@ -41,6 +42,7 @@ def log():
     ("text", "masked"),
     [
         (f"key {KEY} came", "key msk_0123… came"),
+        (f"/api/v1/prompts/shared/{LINK}", "/api/v1/prompts/shared/shr_0123…"),
         (f"token {JWT}!", "token eyJ…!"),
         ("sk-proj-abcdefghijklmnop", "sk-…"),
         ("sk_live_abcdefghijklmnop", "sk_live_…"),

@@ -54,6 +54,8 @@ PAGES = {
     "conversations.conversation": OPERATORS,
     "prompts.prompttemplate": OPERATORS,
     "prompts.savedprompt": OPERATORS,
+    "prompts.collection": OPERATORS,
+    "prompts.sharelink": OPERATORS,
     "prompts.intentpattern": OPERATORS,
     "prompts.intentclassifier": OPERATORS,
     "analytics.dailystat": {"operator", "analyst"},
@@ -102,6 +104,8 @@ ACTIONS = {
     "accounts.user.add_quota": OPERATORS,
     "prompts.prompttemplate.move_label": OPERATORS,
     "prompts.prompttemplate.share": OPERATORS,
+    "prompts.savedprompt.import_file": OPERATORS,
+    "prompts.sharelink.revoke": OPERATORS,
     "prompts.intentpattern.correct_intent": OPERATORS,
     "prompts.intentclassifier.retrain": OPERATORS,
 }

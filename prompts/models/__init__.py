@@ -1,10 +1,11 @@
 """What is sent to models, and what is kept for the next time."""
 
 from prompts.models.intents import IntentClassifier, IntentPattern
-from prompts.models.saved import SavedPrompt
+from prompts.models.saved import Collection, SavedPrompt, ShareLink
 from prompts.models.templates import PromptLabel, PromptTemplate, PromptUsage, PromptVersion
 
 __all__ = [
+    "Collection",
     "IntentClassifier",
     "IntentPattern",
     "PromptLabel",
@@ -12,4 +13,5 @@ __all__ = [
     "PromptUsage",
     "PromptVersion",
     "SavedPrompt",
+    "ShareLink",
 ]

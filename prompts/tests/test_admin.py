@@ -1,10 +1,12 @@
 """Saved prompts and templates in the admin: operators read and find them, move labels and share."""
 
+from django.core.files.uploadedfile import SimpleUploadedFile
+
 from accounts.caller import Caller
 from accounts.models import AuditEvent
 from inference.models import Request
-from prompts import templates
-from prompts.models import PromptTemplate, PromptUsage, SavedPrompt
+from prompts import collections, sharing, templates
+from prompts.models import Collection, PromptTemplate, PromptUsage, SavedPrompt, ShareLink
 from prompts.tests.factories import a_template
 from tests.admin import act, messages, page
 
@@ -81,3 +83,52 @@ def test_a_request_says_which_version_ran(client, olga, alice):
 
     assert f"greeting, version 1 ({version.pk})" in client.get(page(named)).content.decode()
     assert str(version.pk) in client.get(page(erased)).content.decode()
+
+
+def test_folders_are_shown_as_a_tree_and_links_are_revoked(client, olga, alice):
+    client.force_login(olga)
+    by = Caller(user_id=alice.pk)
+    work = collections.create_collection(by=by, name="<b>Work</b>", is_shared=True)
+    mails = collections.create_collection(by=by, name="a/b", parent=work.pk)
+    prompt = SavedPrompt.objects.create(user=alice, title="<i>Mail</i>", content="x", collection=mails, is_open=True)
+    link, token = sharing.create_link(target=mails, by=by)
+
+    html = client.get(page(mails)).content.decode()
+    assert '<span class="folder" data-depth="1"><strong>a/b</strong></span>' in html
+    assert "&lt;b&gt;Work&lt;/b&gt;" in html
+    assert "&lt;i&gt;Mail&lt;/i&gt;" in html
+    assert "everybody, through a folder" in html
+    assert "&lt;b&gt;Work&lt;/b&gt; / a/b" in client.get(page(prompt)).content.decode()
+    for search in (token, f"https://x/api/v1/prompts/shared/{token}", f"shr_{link.prefix}_…", alice.email):
+        found = client.get(page(ShareLink, "changelist"), {"q": search, "state": "works"}).context["cl"].result_list
+        assert list(found) == [link]
+    assert token not in client.get(page(link)).content.decode()
+    assert messages(act(client, link, "revoke"), client) == [f"{link} is revoked."]
+    assert client.post(page(link, "revoke"), {"_form_submitted": "on"}).status_code == 403
+    for state in ("works", "expired"):
+        assert not client.get(page(ShareLink, "changelist"), {"state": state}).context["cl"].result_list
+    assert AuditEvent.objects.filter(actor_id=olga.pk, action="share_link.revoked").exists()
+
+
+def test_a_file_is_brought_in_for_a_user(client, olga, alice):
+    client.force_login(olga)
+    address = page(SavedPrompt, "import_file")
+
+    def send(text, **fields):
+        file = SimpleUploadedFile("list.csv", text.encode())
+        return client.post(address, {"user": str(alice.pk), "file": file, "into": "Awesome", **fields})
+
+    refused = send("act,prompt\nA,\nB,text\n")
+    html = refused.content.decode()
+    assert "Nothing was imported: 1 row is broken." in html
+    assert "content: This is required." in html
+    assert not Collection.objects.exists()
+    assert "Left out: 1 that had errors." in send("act,prompt\nA,\nB,text\n", good_rows="on").content.decode()
+    done = send("act,prompt\nB,text\nC,text\n")
+    assert messages(done, client) == ["Imported: 1 new, 1 there already."]
+    assert done["Location"].endswith(f"?user__id__exact={alice.pk}")
+    assert set(SavedPrompt.objects.values_list("title", "collection__name")) == {("B", "Awesome"), ("C", "Awesome")}
+    for text in ("a,b\n1,2\n", "x" * (5 * 1024 * 1024 + 1)):
+        assert send(text).context["form"].errors["file"]
+    event = AuditEvent.objects.filter(action="saved_prompt.imported").latest("id")
+    assert (event.actor_id, event.metadata["user"]) == (olga.pk, str(alice.pk))

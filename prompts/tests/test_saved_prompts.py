@@ -93,7 +93,7 @@ def test_favourites_newest_first_in_pages(api, alice, bob):
     assert api(alice).get(PATH, {"is_favourite": "false"}).json()["results"][0]["title"] == "prompt 2"
 
 
-def test_the_database_takes_no_empty_prompt(alice):
-    for change in ({"title": ""}, {"content": ""}):
+def test_the_database_takes_no_senseless_prompt(alice):
+    for change in ({"title": ""}, {"content": ""}, {"is_shared": True, "is_open": False}):
         with pytest.raises(IntegrityError), transaction.atomic():
             SavedPrompt.objects.create(user=alice, **PROMPT | change)
