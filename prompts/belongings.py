@@ -1,4 +1,4 @@
-"""What becomes of a user's saved prompts and templates, and of the patterns that a user has written."""
+"""What becomes of a user's saved and improved prompts and templates, and of the patterns that a user has written."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from accounts.belongings import Belonging, Erase, Part
-from prompts.models import IntentPattern, PromptTemplate, PromptVersion, SavedPrompt
+from prompts.models import IntentPattern, PromptHistory, PromptTemplate, PromptVersion, SavedPrompt
 
 
 def _merge_templates(source_id: UUID, target_id: UUID) -> None:
@@ -41,6 +41,16 @@ def _forget_who(user_id: UUID) -> None:
 
 
 BELONGINGS = [
+    Belonging(
+        model=PromptHistory,
+        section="prompt_history",
+        page=100,
+        fields=(
+            *("id", "original", "enhanced", "intent", "confidence", "techniques", "model", "request_id"),
+            *("rating", "thumbs", "comment", "used_it", "feedback_at", "created_at"),
+        ),
+        erase=Erase.DELETE,
+    ),
     Belonging(
         model=SavedPrompt,
         section="saved_prompts",

@@ -1,15 +1,21 @@
 """What is sent to models, and what is kept for the next time."""
 
+from prompts.models.history import PromptHistory
 from prompts.models.intents import IntentClassifier, IntentPattern
 from prompts.models.saved import SavedPrompt
+from prompts.models.techniques import Technique, TechniqueEffectiveness, TechniqueVersion
 from prompts.models.templates import PromptLabel, PromptTemplate, PromptUsage, PromptVersion
 
 __all__ = [
     "IntentClassifier",
     "IntentPattern",
+    "PromptHistory",
     "PromptLabel",
     "PromptTemplate",
     "PromptUsage",
     "PromptVersion",
     "SavedPrompt",
+    "Technique",
+    "TechniqueEffectiveness",
+    "TechniqueVersion",
 ]
