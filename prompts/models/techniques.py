@@ -7,7 +7,7 @@ from uuid import UUID
 
 from django.core.validators import RegexValidator
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F, FilteredRelation, Q
 from django.utils import timezone
 
 from accounts.ids import uuid7
@@ -18,6 +18,11 @@ SLUG_PATTERN = "[a-z][a-z0-9_]{0,59}"
 class TechniqueQuerySet(models.QuerySet["Technique"]):
     def active(self) -> TechniqueQuerySet:
         return self.filter(is_active=True)
+
+    def with_template(self) -> TechniqueQuerySet:
+        """With `template` and `parameters`, as the latest version says them."""
+        latest = FilteredRelation("versions", condition=Q(versions__number=F("latest_version")))
+        return self.annotate(latest=latest, template=F("latest__template"), parameters=F("latest__parameters"))
 
 
 class Technique(models.Model):
@@ -61,16 +66,6 @@ class Technique(models.Model):
         return self.title
 
 
-class TechniqueVersionQuerySet(models.QuerySet["TechniqueVersion"]):
-    def current(self) -> TechniqueVersionQuerySet:
-        """The latest of each technique, with the technique."""
-        return self.filter(number=F("technique__latest_version")).select_related("technique")
-
-    def usable(self) -> TechniqueVersionQuerySet:
-        """The latest of each active technique, in the order in which they are applied."""
-        return self.current().filter(technique__is_active=True).order_by("technique__position", "technique__slug")
-
-
 class TechniqueVersion(models.Model):
     """What a technique adds, for good: the database refuses to change a row (trigger in migration 0005).
 
@@ -86,8 +81,6 @@ class TechniqueVersion(models.Model):
     parameters: models.JSONField[Any, Any] = models.JSONField(default=list, blank=True)
     author_id = models.UUIDField(null=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
-
-    objects = TechniqueVersionQuerySet.as_manager()
 
     class Meta:
         ordering = ("-id",)
