@@ -13,7 +13,6 @@ from django_filters import rest_framework as filters
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, viewsets
 from rest_framework.decorators import action
-from rest_framework.pagination import CursorPagination
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -38,7 +37,7 @@ from prompts.intents import classification
 from prompts.intents.classification import NO_EMBEDDING, NO_QUOTA, Basis, Classification, Result
 from prompts.models import PromptHistory, Technique
 from prompts.models.history import PromptHistoryQuerySet
-from prompts.models.techniques import SLUG_PATTERN
+from prompts.models.templates import NAME_PATTERN
 from quotas.exceptions import QuotaExceeded
 from quotas.idempotency import JSON_HEADERS, Answer, Attempt, claimed, finish, look
 from quotas.idempotency_views import attempt_of
@@ -144,22 +143,16 @@ def _open_rewriting(asked: Asked, found: Result, vector: Vector) -> Rewriting:
         return open_rewriting(caller=asked.caller, draft=made, vector=vector, claim=claim)
 
 
-class AppliedFirst(CursorPagination):
-    ordering = ("position", "slug")
-    page_size = 100
-
-
 class TechniqueViewSet(mixins.RetrieveModelMixin, mixins.ListModelMixin, viewsets.GenericViewSet[Technique]):
-    """Ways to ask that are in use, in the order in which they are applied."""
+    """Ways to ask that are in use. `position` says in which order they are applied."""
 
     scope = Scope.PROMPTS
     serializer_class = TechniqueSerializer
-    pagination_class = AppliedFirst
     queryset = Technique.objects.active().with_template()
     filterset_fields = ("group",)
     lookup_field = "slug"
     lookup_url_kwarg = "name"
-    lookup_value_regex = SLUG_PATTERN
+    lookup_value_regex = NAME_PATTERN
 
 
 class HistoryFilter(filters.FilterSet):  # type: ignore[misc]

@@ -15,7 +15,8 @@ import numpy as np
 from django.db.models import FilteredRelation, Q
 
 from accounts.exceptions import InvalidInput
-from prompts.enhance.affinities import WEIGHT, affinity
+from prompts.enhance.affinities import affinity
+from prompts.enhance.estimates import posterior
 from prompts.models import Technique
 
 DEFAULT_MOST = 3
@@ -99,7 +100,7 @@ def named(options: Iterable[Option], slugs: Sequence[str]) -> list[Choice]:
 def drawn(options: Sequence[Option], *, intent: str, seed: int, most: int = DEFAULT_MOST) -> list[Choice]:
     """Those with the highest draws, at most one of a group, in the order in which they are applied."""
     chance = np.random.default_rng(seed)
-    scores = {option.slug: float(chance.beta(*posterior(option, intent))) for option in options}
+    scores = {option.slug: float(chance.beta(*_beta(option, intent))) for option in options}
     taken: dict[str, Choice] = {}
     groups: set[str] = set()
     for option in sorted(options, key=lambda option: (-scores[option.slug], option.slug)):
@@ -113,10 +114,8 @@ def drawn(options: Sequence[Option], *, intent: str, seed: int, most: int = DEFA
     return [taken[option.slug] for option in options if option.slug in taken]
 
 
-def posterior(option: Option, intent: str) -> tuple[float, float]:
-    """The parameters of the beta distribution of a technique's success rate."""
-    guess = affinity(intent, option.slug)
-    return WEIGHT * guess + option.successes, WEIGHT * (1 - guess) + option.failures
+def _beta(option: Option, intent: str) -> tuple[float, float]:
+    return posterior(intent, option.slug, option.successes, option.failures)
 
 
 def _reason(option: Option, intent: str, score: float) -> str:

@@ -93,6 +93,12 @@ class TechniqueVersion(models.Model):
         return f"version {self.number}"
 
 
+class EffectivenessQuerySet(models.QuerySet["TechniqueEffectiveness"]):
+    def with_techniques(self) -> EffectivenessQuerySet:
+        """By intent, and of each intent by technique."""
+        return self.select_related("technique").order_by("intent", "technique__slug")
+
+
 class TechniqueEffectiveness(models.Model):
     """What has come of a technique for one intent: sums, changed in the same transaction as what they sum up.
 
@@ -110,6 +116,8 @@ class TechniqueEffectiveness(models.Model):
     rating_count = models.PositiveBigIntegerField(default=0)
     rating_sum = models.PositiveBigIntegerField(default=0)
     updated_at = models.DateTimeField(default=timezone.now)
+
+    objects = EffectivenessQuerySet.as_manager()
 
     class Meta:
         ordering = ("intent", "technique")
