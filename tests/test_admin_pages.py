@@ -14,12 +14,23 @@ from django.utils import timezone
 
 from accounts import services as accounts
 from accounts import tokens
+from accounts.caller import Caller
 from accounts.models import ApiKey, AuditEvent, BlacklistedToken, ChannelIdentity, Session, User
 from accounts.tests.factories import UserFactory
 from analytics.models import DailyStat
 from conversations.models import Conversation, Message
 from inference.models import Model, Price, Provider, Request
-from prompts.models import IntentClassifier, IntentPattern, PromptTemplate, SavedPrompt
+from prompts import techniques
+from prompts.models import (
+    IntentClassifier,
+    IntentPattern,
+    PromptHistory,
+    PromptTemplate,
+    SavedPrompt,
+    Technique,
+    TechniqueEffectiveness,
+)
+from prompts.tests.enhance import improved
 from prompts.tests.factories import a_template
 from quotas.models import (
     Event,
@@ -101,6 +112,16 @@ def stripe_event():
     )
 
 
+def technique():
+    fields = {"slug": f"technique_{next(number)}", "title": "Technique", "description": "Asks again."}
+    return techniques.add_technique(by=Caller(user_id=UserFactory().pk), template="{{ prompt }} Please.", **fields)
+
+
+def effectiveness():
+    improved(UserFactory(), techniques=[technique().slug])
+    return TechniqueEffectiveness.objects.latest("id")
+
+
 ROWS: dict[type[Row], Callable[[], Row]] = {
     User: subscribed_user,
     Group: lambda: Group.objects.create(name=f"group-{next(number)}"),
@@ -131,6 +152,9 @@ ROWS: dict[type[Row], Callable[[], Row]] = {
     Conversation: conversation,
     PromptTemplate: lambda: a_template(UserFactory(), tags=["chat"], description="Says hello."),
     SavedPrompt: lambda: SavedPrompt.objects.create(user=UserFactory(), title="Title", content="Text"),
+    PromptHistory: lambda: improved(UserFactory()),
+    Technique: technique,
+    TechniqueEffectiveness: effectiveness,
     IntentPattern: lambda: IntentPattern.objects.create(intent="alarm", text=f"Wake me {next(number)}"),
     IntentClassifier: lambda: IntentClassifier.objects.create(version=next(number) + 1, status="failed"),
     DailyStat: lambda: DailyStat.objects.create(
@@ -249,6 +273,7 @@ def test_who_may_only_look_is_offered_no_change(client, db, model):
         *(User, ApiKey, AuditEvent, Subscription, StripeEvent, Quota, Grant, Reservation),
         *(Event, WebhookEndpoint, WebhookDelivery),
         *(Request, Conversation, PromptTemplate, SavedPrompt, IntentPattern, IntentClassifier, DailyStat),
+        *(PromptHistory, Technique, TechniqueEffectiveness),
     ],
 )
 def test_what_history_hangs_on_cannot_be_deleted(operator, model):

@@ -54,6 +54,9 @@ PAGES = {
     "conversations.conversation": OPERATORS,
     "prompts.prompttemplate": OPERATORS,
     "prompts.savedprompt": OPERATORS,
+    "prompts.prompthistory": OPERATORS,
+    "prompts.technique": OPERATORS,
+    "prompts.techniqueeffectiveness": {"operator", "analyst"},
     "prompts.intentpattern": OPERATORS,
     "prompts.intentclassifier": OPERATORS,
     "analytics.dailystat": {"operator", "analyst"},
@@ -102,6 +105,7 @@ ACTIONS = {
     "accounts.user.add_quota": OPERATORS,
     "prompts.prompttemplate.move_label": OPERATORS,
     "prompts.prompttemplate.share": OPERATORS,
+    "prompts.prompthistory.correct_intent": OPERATORS,
     "prompts.intentpattern.correct_intent": OPERATORS,
     "prompts.intentclassifier.retrain": OPERATORS,
 }
@@ -109,6 +113,7 @@ ACTIONS = {
 ADD = {
     *("accounts.user", "accounts.apikey", "quotas.plan", "quotas.featureflag", "quotas.webhookendpoint"),
     *("inference.provider", "inference.model", "inference.price", "prompts.intentpattern"),
+    "prompts.technique",
 }
 
 MODELS = {model._meta.label_lower: model for model in admin.site._registry}

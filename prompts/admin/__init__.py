@@ -1,8 +1,19 @@
 """The operators' pages of this application; each module registers its own."""
 
 from prompts.admin.classifiers import IntentClassifierAdmin
+from prompts.admin.effectiveness import TechniqueEffectivenessAdmin
+from prompts.admin.history import PromptHistoryAdmin
 from prompts.admin.patterns import IntentPatternAdmin
 from prompts.admin.saved import SavedPromptAdmin
+from prompts.admin.techniques import TechniqueAdmin
 from prompts.admin.templates import PromptTemplateAdmin
 
-__all__ = ["IntentClassifierAdmin", "IntentPatternAdmin", "PromptTemplateAdmin", "SavedPromptAdmin"]
+__all__ = [
+    "IntentClassifierAdmin",
+    "IntentPatternAdmin",
+    "PromptHistoryAdmin",
+    "PromptTemplateAdmin",
+    "SavedPromptAdmin",
+    "TechniqueAdmin",
+    "TechniqueEffectivenessAdmin",
+]
