@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from accounts.serializers import UserSerializer
@@ -9,6 +11,8 @@ from analytics.models import DailyStat
 from analytics.overview import Dashboard
 from analytics.usage import Usage
 from inference.serializers import RequestSerializer
+from prompts.enhance.estimates import estimate_of
+from prompts.models import TechniqueEffectiveness
 from quotas.meters import Resource
 from quotas.serializers import QuotaSerializer, SubscriptionSerializer
 
@@ -28,6 +32,35 @@ class DailyStatSerializer(serializers.ModelSerializer[DailyStat]):
             "users",
         )
         read_only_fields = fields
+
+
+class EstimateSerializer(serializers.Serializer[Any]):
+    """The success rate, from 0 to 1, and where it lies with a probability of 90 %."""
+
+    rate = serializers.FloatField()
+    low = serializers.FloatField()
+    high = serializers.FloatField()
+
+
+class TechniqueEffectivenessSerializer(serializers.ModelSerializer[TechniqueEffectiveness]):
+    technique = serializers.CharField(source="technique.slug")
+    average_rating = serializers.SerializerMethodField()
+    estimate = serializers.SerializerMethodField()
+
+    class Meta:
+        model = TechniqueEffectiveness
+        fields = (
+            *("intent", "technique", "shown", "used", "successes", "failures", "rating_count", "average_rating"),
+            *("estimate", "updated_at"),
+        )
+        read_only_fields = fields
+
+    def get_average_rating(self, row: TechniqueEffectiveness) -> float | None:
+        return round(row.rating_sum / row.rating_count, 2) if row.rating_count else None
+
+    @extend_schema_field(EstimateSerializer)
+    def get_estimate(self, row: TechniqueEffectiveness) -> dict[str, float]:
+        return {name: round(value, 4) for name, value in asdict(estimate_of(row)).items()}
 
 
 class UsagePeriodSerializer(serializers.Serializer[Any]):

@@ -11,15 +11,18 @@ from rest_framework.response import Response
 
 from accounts.scopes import Scope
 from accounts.views import caller_of
+from analytics.filters import EffectivenessFilter
 from analytics.models import DailyStat
 from analytics.overview import dashboard_of
 from analytics.serializers import (
     DailyStatSerializer,
     DashboardSerializer,
+    TechniqueEffectivenessSerializer,
     UsagePeriodSerializer,
     UsageReportSerializer,
 )
 from analytics.usage import usage_of
+from prompts.models import TechniqueEffectiveness
 
 
 class ByDayPagination(CursorPagination):
@@ -36,6 +39,16 @@ class DailyStatViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[DailyStat]
     pagination_class = ByDayPagination
     queryset = DailyStat.objects.all()
     filterset_fields: ClassVar = {"day": ["exact", "gte", "lte"], "model": ["exact"], "request_type": ["exact"]}
+
+
+class TechniqueEffectivenessViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[TechniqueEffectiveness]):
+    """What has come of each technique for each intent. For staff who may see the statistics."""
+
+    scope = Scope.ADMIN
+    permission_required = "prompts.view_techniqueeffectiveness"
+    serializer_class = TechniqueEffectivenessSerializer
+    queryset = TechniqueEffectiveness.objects.with_techniques()
+    filterset_class = EffectivenessFilter
 
 
 class MyUsageViewSet(viewsets.ViewSet):

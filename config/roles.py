@@ -30,7 +30,7 @@ PERMISSIONS: dict[str, tuple[str, ...]] = {
         "quotas.view_event",
         "inference.view_request",
     ),
-    Role.ANALYST: ("analytics.view_*",),
+    Role.ANALYST: ("analytics.view_*", "prompts.view_techniqueeffectiveness"),
 }
 
 

@@ -58,6 +58,50 @@ CLASSIFIED: Schema = {
 }
 
 
+ENHANCED: Schema = {
+    "description": "The improved prompt, or with `stream` server-sent events: first one that is called `enhancement` "
+    "and says all but `enhanced` and `usage`, then those of a chat completion.",
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "properties": {
+                    "id": {"type": "string", "format": "uuid"},
+                    "original": {"type": "string"},
+                    "enhanced": {"type": "string"},
+                    "intent": {"type": "string"},
+                    "confidence": {"type": "number", "minimum": 0, "maximum": 1},
+                    "is_unknown": {"type": "boolean"},
+                    "method": {"type": "string", "enum": ["example", "blend", "words", "given"]},
+                    "is_fallback": {"type": "boolean"},
+                    "fallback_reason": {
+                        "type": "string",
+                        "nullable": True,
+                        "enum": ["not_trained", "embedding_unavailable", "quota_exceeded", None],
+                    },
+                    "techniques": {
+                        "type": "array",
+                        "items": {
+                            "type": "object",
+                            "properties": {
+                                "name": {"type": "string"},
+                                "version": {"type": "integer"},
+                                "reason": {"type": "string"},
+                                "score": {"type": "number", "nullable": True},
+                            },
+                        },
+                    },
+                    "seed": {"type": "integer", "nullable": True},
+                    "model": {"type": "string", "nullable": True},
+                    "usage": ANYTHING | {"nullable": True},
+                },
+            }
+        },
+        "text/event-stream": {"schema": {"type": "string"}},
+    },
+}
+
+
 class ScopedSchema(AutoSchema):
     """Says of each operation which scope a key needs for it, and which need no credential."""
 
@@ -132,6 +176,25 @@ def add_openai_surface(result: Schema, generator: object, request: object, publi
             text={"type": "string", "minLength": 1, "maxLength": 10000, "example": "Why does this loop never end?"},
         )
         | {"operationId": "classify_prompt", "tags": ["prompts"], "responses": {"200": CLASSIFIED}}
+    }
+    result["paths"]["/api/v1/prompts/enhance"] = {
+        "post": _operation(
+            "Enhance a prompt",
+            "A better prompt: techniques that have worked for its intent are chosen and applied. With `use_llm` a "
+            "model writes one text of it, metered as the caller's. The result is kept in the history, where it can be "
+            "judged. An API key needs the scope `prompts`.",
+            required=["prompt"],
+            prompt={"type": "string", "minLength": 1, "maxLength": 50000, "example": "Why does this loop never end?"},
+            techniques={"type": "array", "items": {"type": "string"}, "description": "Chosen if none is named."},
+            parameters=ANYTHING | {"description": "By technique.", "example": {"role": {"role": "a chemist"}}},
+            intent={"type": "string", "description": "Found out if it is not named."},
+            max_techniques={"type": "integer", "minimum": 1, "maximum": 6, "default": 3},
+            seed={"type": "integer", "minimum": 0, "description": "Draws the same techniques from the same figures."},
+            use_llm={"type": "boolean"},
+            model={"type": "string", "description": "The caller's preferred model if none is named."},
+            stream={"type": "boolean"},
+        )
+        | {"operationId": "enhance_prompt", "tags": ["prompts"], "responses": {"200": ENHANCED}}
     }
     return result
 

@@ -1,4 +1,4 @@
-"""What becomes of a user's saved prompts with their folders and links, templates, and of patterns that a user wrote."""
+"""What becomes of all that a user has kept here, and of the patterns that a user has written."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ from django.utils import timezone
 
 from accounts.belongings import Belonging, Erase, Part
 from prompts.collections import MOST_NAME
-from prompts.models import Collection, IntentPattern, PromptTemplate, PromptVersion, SavedPrompt, ShareLink
+from prompts.models import (
+    Collection,
+    IntentPattern,
+    PromptHistory,
+    PromptTemplate,
+    PromptVersion,
+    SavedPrompt,
+    ShareLink,
+)
 
 
 def _merge_collections(source_id: UUID, target_id: UUID) -> None:
@@ -52,6 +60,16 @@ def _forget_who(user_id: UUID) -> None:
 
 
 BELONGINGS = [
+    Belonging(
+        model=PromptHistory,
+        section="prompt_history",
+        page=100,
+        fields=(
+            *("id", "original", "enhanced", "intent", "confidence", "techniques", "model", "request_id"),
+            *("rating", "thumbs", "comment", "used_it", "feedback_at", "created_at"),
+        ),
+        erase=Erase.DELETE,
+    ),
     Belonging(
         model=SavedPrompt,
         section="saved_prompts",

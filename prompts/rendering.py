@@ -27,6 +27,7 @@ MOST_DEPTH = 10
 MOST_BYTES = 1024 * 1024
 MOST_REFERENCES = 2000
 MOST_VERSION = 10**9
+NOTHING_INCLUDED = UUID(int=0)
 # How many versions a process keeps, and how large one may be to be kept.
 MOST_KEPT = 500
 MOST_KEPT_CHARACTERS = 64 * 1024
@@ -218,6 +219,12 @@ def parsed(content: Any, variables: tuple[Variable, ...]) -> Body:
         return Body(("",), (parse(content),), variables)
     texts = tuple(parse(message["content"], param=f"content.{n}.content") for n, message in enumerate(content))
     return Body(tuple(message["role"] for message in content), texts, variables)
+
+
+def fill(pieces: tuple[Piece, ...], variables: tuple[Variable, ...], given: Mapping[str, Any], *, param: str) -> str:
+    """One text without includes, with values in it. `param` is the field that errors name. Raises `TemplateError`."""
+    texts = _values({variable.name: variable for variable in variables}, given, param)
+    return _Writer({}, {}, texts).text(NOTHING_INCLUDED, pieces)
 
 
 def forget_versions() -> None:

@@ -109,14 +109,27 @@ def claim(*, user_id: UUID, attempt: Attempt) -> Claim:
         if cursor.fetchone():
             return Claim(values["id"], attempt.key)
     # The statement has locked the row that was in its way, so it is still there.
-    found = IdempotencyRecord.objects.get(user_id=current_id(user_id), key=attempt.key)
+    raise _refusal(IdempotencyRecord.objects.get(user_id=current_id(user_id), key=attempt.key), attempt)
+
+
+def look(*, user_id: UUID, attempt: Attempt | None) -> None:
+    """Raise what `claim` would raise for a key that has been used, and claim nothing: for what costs before a claim."""
+    if attempt is None:
+        return
+    used = IdempotencyRecord.objects.filter(user_id=current_id(user_id), key=attempt.key)
+    found = used.filter(expires_at__gt=timezone.now()).first()
+    if found is not None:
+        raise _refusal(found, attempt)
+
+
+def _refusal(found: IdempotencyRecord, attempt: Attempt) -> Exception:
     if found.fingerprint != attempt.fingerprint:
-        raise IdempotencyMismatch(param=HEADER)
+        return IdempotencyMismatch(param=HEADER)
     if found.status == Status.RUNNING:
-        raise IdempotencyKeyInUse(param=HEADER)
+        return IdempotencyKeyInUse(param=HEADER)
     if found.response_status is None or found.body is None:
-        raise AnswerNotKept(param=HEADER)
-    raise AnsweredBefore(Answer(found.response_status, found.headers, bytes(found.body)))
+        return AnswerNotKept(param=HEADER)
+    return AnsweredBefore(Answer(found.response_status, found.headers, bytes(found.body)))
 
 
 def finish(claim_id: UUID, answer: Answer) -> None:

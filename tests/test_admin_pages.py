@@ -14,12 +14,25 @@ from django.utils import timezone
 
 from accounts import services as accounts
 from accounts import tokens
+from accounts.caller import Caller
 from accounts.models import ApiKey, AuditEvent, BlacklistedToken, ChannelIdentity, Session, User
 from accounts.tests.factories import UserFactory
 from analytics.models import DailyStat
 from conversations.models import Conversation, Message
 from inference.models import Model, Price, Provider, Request
-from prompts.models import Collection, IntentClassifier, IntentPattern, PromptTemplate, SavedPrompt, ShareLink
+from prompts import techniques
+from prompts.models import (
+    Collection,
+    IntentClassifier,
+    IntentPattern,
+    PromptHistory,
+    PromptTemplate,
+    SavedPrompt,
+    ShareLink,
+    Technique,
+    TechniqueEffectiveness,
+)
+from prompts.tests.enhance import improved
 from prompts.tests.factories import a_template
 from quotas.models import (
     Event,
@@ -114,6 +127,16 @@ def share_link():
     )
 
 
+def technique():
+    fields = {"slug": f"technique_{next(number)}", "title": "Technique", "description": "Asks again."}
+    return techniques.add_technique(by=Caller(user_id=UserFactory().pk), template="{{ prompt }} Please.", **fields)
+
+
+def effectiveness():
+    improved(UserFactory(), techniques=[technique().slug])
+    return TechniqueEffectiveness.objects.latest("id")
+
+
 ROWS: dict[type[Row], Callable[[], Row]] = {
     User: subscribed_user,
     Group: lambda: Group.objects.create(name=f"group-{next(number)}"),
@@ -146,6 +169,9 @@ ROWS: dict[type[Row], Callable[[], Row]] = {
     SavedPrompt: saved_prompt,
     Collection: lambda: saved_prompt().collection,
     ShareLink: share_link,
+    PromptHistory: lambda: improved(UserFactory()),
+    Technique: technique,
+    TechniqueEffectiveness: effectiveness,
     IntentPattern: lambda: IntentPattern.objects.create(intent="alarm", text=f"Wake me {next(number)}"),
     IntentClassifier: lambda: IntentClassifier.objects.create(version=next(number) + 1, status="failed"),
     DailyStat: lambda: DailyStat.objects.create(
@@ -265,6 +291,7 @@ def test_who_may_only_look_is_offered_no_change(client, db, model):
         *(Event, WebhookEndpoint, WebhookDelivery),
         *(Request, Conversation, PromptTemplate, SavedPrompt, Collection, ShareLink),
         *(IntentPattern, IntentClassifier, DailyStat),
+        *(PromptHistory, Technique, TechniqueEffectiveness),
     ],
 )
 def test_what_history_hangs_on_cannot_be_deleted(operator, model):

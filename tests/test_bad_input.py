@@ -18,6 +18,7 @@ from inference import views as inference_views
 from inference.models import Model, Provider, Request
 from inference.payloads import parse_object
 from prompts.models import Collection, SavedPrompt
+from prompts.tests.enhance import improved
 from prompts.tests.factories import a_template
 from quotas.meters import Meter, Period, Resource, Unit
 from quotas.models import Quota, Reservation
@@ -111,6 +112,7 @@ def addresses(alice):
         ("POST", f"/api/v1/prompts/templates/{template.name}/versions"),
         ("POST", f"/api/v1/prompts/templates/{template.name}/render"),
         ("PUT", f"/api/v1/prompts/templates/{template.name}/labels/staging"),
+        ("POST", f"/api/v1/prompts/history/{improved(alice).pk}/feedback"),
         *(("POST", "/api/v1/conversations"), ("PATCH", f"/api/v1/conversations/{conversation.pk}")),
     ]
 

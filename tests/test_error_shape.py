@@ -238,8 +238,13 @@ LISTS = {
     "/api/v1/prompts/saved": ["is_favourite", "scope", "collection", "tag", "ordering"],
     "/api/v1/prompts/collections": ["parent", "ordering"],
     "/api/v1/prompts/templates": ["is_shared", "tag"],
+    "/api/v1/prompts/techniques": ["group"],
+    "/api/v1/prompts/history": [
+        *("intent", "technique", "rating", "thumbs", "used_it", "created_after", "created_before"),
+    ],
     "/api/v1/conversations": ["channel", "is_active", "unknown"],
     "/api/v1/analytics/daily-stats": ["day", "day__gte", "day__lte", "model", "request_type"],
+    "/api/v1/analytics/technique-effectiveness": ["intent", "technique"],
 }
 GARBAGE = [
     *(

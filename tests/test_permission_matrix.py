@@ -23,6 +23,7 @@ from conversations.models import Conversation
 from inference.models import Model, Provider, Request
 from prompts import sharing
 from prompts.models import Collection, SavedPrompt
+from prompts.tests.enhance import improved
 from prompts.tests.factories import a_template
 from quotas import services as quotas
 from quotas.meters import Meter
@@ -133,6 +134,13 @@ MATRIX = """
     DELETE /api/v1/prompts/templates/<name>/labels/<label>  401    404    204    403    404    404    404
     POST   /api/v1/prompts/templates/<name>/render          401    404    200    403    404    404    404
     POST   /api/v1/prompts/classify                         401    200    200    403    200    200    200
+    POST   /api/v1/prompts/enhance                          401    200    200    403    200    200    200
+    GET    /api/v1/prompts/techniques                       401    200    200    403    200    200    200
+    GET    /api/v1/prompts/techniques/<name>                401    200    200    403    200    200    200
+    GET    /api/v1/prompts/history                          401    200    200    403    200    200    200
+    GET    /api/v1/prompts/history/<pk>                     401    404    200    403    404    404    404
+    DELETE /api/v1/prompts/history/<pk>                     401    404    204    403    404    404    404
+    POST   /api/v1/prompts/history/<pk>/feedback            401    404    200    403    404    404    404
 
     GET    /api/v1/conversations                            401    200    200    403    200    200    200
     POST   /api/v1/conversations                            401    201    201    403    201    201    201
@@ -143,6 +151,7 @@ MATRIX = """
     GET    /api/v1/conversations/<pk>/messages              401    404    200    403    404    404    404
 
     GET    /api/v1/analytics/daily-stats                    401    403    403    403    200    403    200
+    GET    /api/v1/analytics/technique-effectiveness        401    403    403    403    200    403    200
     GET    /api/v1/users/me/usage                           401    200    200    403    200    200    200
     GET    /api/v1/users/me/dashboard                       401    200    200    403    200    200    200
 
@@ -187,6 +196,8 @@ BODIES = {
     "POST /api/v1/prompts/templates/<name>/versions": lambda: {"content": "Hello"},
     "PUT /api/v1/prompts/templates/<name>/labels/<label>": lambda: {"version": 1},
     "POST /api/v1/prompts/templates/<name>/render": lambda: {"variables": {"who": "Ada"}},
+    "POST /api/v1/prompts/enhance": lambda: {"prompt": "Translate this sentence into French"},
+    "POST /api/v1/prompts/history/<pk>/feedback": lambda: {"rating": 4},
     "POST /api/v1/prompts/classify": lambda: {"text": "Translate this sentence into French"},
     "POST /v1/chat/completions": lambda: {"model": "none", "messages": [{"role": "user", "content": "Hello"}]},
     "POST /mcp": lambda: {"jsonrpc": "2.0", "id": 1, "method": "prompts/list"},
@@ -194,8 +205,8 @@ BODIES = {
 }
 
 
-# Its view works as those of /v1 do.
-THREADED = {"/api/v1/prompts/classify"}
+# Their views work as those of /v1 do.
+THREADED = {"/api/v1/prompts/classify", "/api/v1/prompts/enhance"}
 
 
 def rows():
@@ -229,7 +240,7 @@ def thing_of(user, path):
     if "/requests/" in path:
         return Request.objects.create(user=user, request_type="llm", model="m", created_at=timezone.now()).pk
     if "/prompts/" in path:
-        return a_template(user).name if "/templates/" in path else saved_thing(user, path)
+        return of_prompts(user, path)
     if "/conversations/" in path:
         return Conversation.objects.create(user=user).pk
     if "/models/" in path:
@@ -246,6 +257,14 @@ def saved_thing(user, path):
     if "<token>" in path:
         return token
     return f"{row.pk},{link.pk}" if "<link>" in path else row.pk
+
+
+def of_prompts(user, path):
+    if "/techniques/" in path:
+        return "few_shot"
+    if "/history/" in path:
+        return improved(user).pk
+    return a_template(user).name if "/templates/" in path else saved_thing(user, path)
 
 
 def concrete(path, value):

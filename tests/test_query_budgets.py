@@ -13,8 +13,9 @@ from accounts.tests.credentials import api_key
 from analytics.models import DailyStat
 from conversations.models import Conversation, Message
 from inference.models import Request
-from prompts import sharing, templates
-from prompts.models import Collection, PromptTemplate, SavedPrompt
+from prompts import sharing, techniques, templates
+from prompts.models import Collection, PromptHistory, PromptTemplate, SavedPrompt, Technique
+from prompts.tests.enhance import improved
 from prompts.tests.factories import a_template
 from quotas import services as quotas
 from quotas.meters import Meter
@@ -105,6 +106,13 @@ BUDGET = {
     "POST /api/v1/prompts/templates/<name>/render": 2,
     # The templates of a page, what they include, and their variables; then the saved prompts.
     "POST /mcp": 4,
+    "GET /api/v1/prompts/techniques": 1,
+    "GET /api/v1/prompts/techniques/<name>": 1,
+    "GET /api/v1/prompts/history": 1,
+    "GET /api/v1/prompts/history/<pk>": 1,
+    "DELETE /api/v1/prompts/history/<pk>": 2,
+    # The row is locked and written, and the figures of its techniques are, in one statement for all of them.
+    "POST /api/v1/prompts/history/<pk>/feedback": 3,
     "GET /api/v1/conversations": 1,
     "POST /api/v1/conversations": 1,
     "GET /api/v1/conversations/<pk>": 1,
@@ -113,6 +121,7 @@ BUDGET = {
     "DELETE /api/v1/conversations/<pk>": 3,
     "GET /api/v1/conversations/<pk>/messages": 2,
     "GET /api/v1/analytics/daily-stats": 1,
+    "GET /api/v1/analytics/technique-effectiveness": 1,
     "GET /api/v1/users/me/usage": 1,
     "GET /api/v1/users/me/dashboard": 5,
 }
@@ -132,6 +141,8 @@ ELSEWHERE = {
     "DELETE /api/v1/users/me/channels",
     # A call to a model, too.
     "POST /api/v1/prompts/classify",
+    # prompts/tests/test_enhance.py
+    "POST /api/v1/prompts/enhance",
     *("GET /v1/models", "GET /v1/models/<name>", "POST /v1/chat/completions", "POST /v1/embeddings"),
 }
 BODIES = {
@@ -158,6 +169,7 @@ BODIES = {
     "PUT /api/v1/prompts/templates/<name>/labels/<label>": {"version": 1},
     "POST /api/v1/prompts/templates/<name>/render": {"variables": {"who": "Ada"}},
     "POST /mcp": {"jsonrpc": "2.0", "id": 1, "method": "prompts/list"},
+    "POST /api/v1/prompts/history/<pk>/feedback": {"rating": 4},
     "PATCH /api/v1/conversations/<pk>": {"title": "Other"},
 }
 
@@ -178,6 +190,7 @@ def populate(olga):
             for thing in (SavedPrompt, Collection):
                 sharing.create_link(target=first_of(thing, olga), by=Caller(user_id=olga.pk))
             add_to_templates(olga)
+            add_to_techniques(olga)
             conversation = Conversation.objects.create(user=olga)
             request = Request.objects.create(user=olga, api_key=ApiKey.objects.first(), request_type="llm", model="m")
             for said_in in {conversation, Conversation.objects.filter(user=olga).earliest("id")}:
@@ -201,6 +214,14 @@ def first_of(model, user):
     return model.objects.filter(user=user).earliest("id")
 
 
+def add_to_techniques(user):
+    """One more technique, and one more intent that it was used for."""
+    slug = f"technique_{Technique.objects.count()}"
+    by, template = Caller(user_id=user.pk), "{{ prompt }}!"
+    techniques.add_technique(by=by, slug=slug, title=slug, position=99, template=template)
+    improved(user, techniques=[slug])
+
+
 THINGS = {
     "api-keys": ApiKey,
     "sessions": Session,
@@ -209,12 +230,15 @@ THINGS = {
     "requests": Request,
     "saved": SavedPrompt,
     "collections": Collection,
+    "history": PromptHistory,
 }
 
 
 def address_of(path, user):
     if "<slug>" in path:
         return path.replace("<slug>", "free")
+    if "/techniques/" in path:
+        return path.replace("<name>", "few_shot")
     if "<name>" in path:
         name = PromptTemplate.objects.filter(user=user).earliest("id").name
         path = path.replace("<name>", name).replace("<number>", "1").replace("<label>", "production")

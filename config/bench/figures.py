@@ -36,7 +36,7 @@ class Figures:
         """Of samples that were taken side by side."""
         latencies = sorted(latency for sample in samples for latency in sample.latencies)
         rps = sum(len(sample.latencies) / sample.seconds for sample in samples)
-        return cls(round(rps, 1), _milliseconds(latencies, 0.5), _milliseconds(latencies, 0.99))
+        return cls(round(rps, 1), percentile(latencies, 0.5), percentile(latencies, 0.99))
 
     @classmethod
     def median(cls, rounds: Iterable[Figures]) -> Figures:
@@ -47,7 +47,7 @@ class Figures:
         return cls(rps, p50, round(statistics.median(one.p99_ms for one in known), 3))
 
 
-def _milliseconds(latencies: Sequence[float], share: float) -> float:
+def percentile(latencies: Sequence[float], share: float) -> float:
     """The nearest-rank percentile of sorted seconds, in milliseconds; NaN of none."""
     if not latencies:
         return math.nan

@@ -41,7 +41,17 @@ def prompts(result: dict[str, Any]) -> str:
         cells = [_number(promised.get(name), 10, 2), _number(result["mean"][name], 10, 4)]
         cells += [_number(worst.get(name), 10, 4), "    ", " ".join(f"{one[name]:.4f}" for one in seeds)]
         lines.append(f"{title:36}" + "".join(cells))
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *_enhance(result["enhance"])])
+
+
+def _enhance(figures: dict[str, Any]) -> list[str]:
+    titles = {"cached": "known prompts", "embedded": "new prompts, embedded"}
+    lines = [f"{'enhance without a model call':36}{'promised':>10}{'p50 ms':>10}{'p95 ms':>10}"]
+    for name, title in titles.items():
+        promised = _number(figures["promised_p50_ms"], 10, 1)
+        cells = [_number(figures[name][one], 10, 1) for one in ("p50_ms", "p95_ms")]
+        lines.append(f"{title:36}{promised}{''.join(cells)}")
+    return lines
 
 
 def metered(result: dict[str, Any]) -> str:

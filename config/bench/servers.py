@@ -55,6 +55,12 @@ class Servers:
         self.installation.launch(stub)
         stub.wait_ready()
 
+    def start_only_web(self) -> None:
+        """Without a counted one beside it."""
+        self.web = self._web(self.port, self.workers)
+        self.installation.launch(self.web)
+        self.web.wait_ready()
+
     def start_web(self, *, count_at: Path) -> None:
         """Start the web server, and the counted one, whose PostgreSQL is at the socket in `count_at`."""
         self.web = self._web(self.port, self.workers)

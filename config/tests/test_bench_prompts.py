@@ -33,11 +33,16 @@ def test_the_table_shows_what_was_promised_beside_what_was_measured():
         "versions": {},
         "promised": prompts.PROMISED,
         "seeds": seeds,
+        "enhance": {
+            "promised_p50_ms": 25.0,
+            **{name: {"p50_ms": 9.04, "p95_ms": 12.5} for name in ("cached", "embedded")},
+        },
     }
 
     table = report.prompts(result | prompts.means(seeds)).splitlines()
 
     assert table[3].split()[-5:] == ["0.91", "0.9100", "0.9000", "0.9000", "0.9200"]
+    assert table[-2].split() == ["known", "prompts", "25.0", "9.0", "12.5"]
 
 
 @pytest.mark.drill

@@ -56,6 +56,9 @@ PAGES = {
     "prompts.savedprompt": OPERATORS,
     "prompts.collection": OPERATORS,
     "prompts.sharelink": OPERATORS,
+    "prompts.prompthistory": OPERATORS,
+    "prompts.technique": OPERATORS,
+    "prompts.techniqueeffectiveness": {"operator", "analyst"},
     "prompts.intentpattern": OPERATORS,
     "prompts.intentclassifier": OPERATORS,
     "analytics.dailystat": {"operator", "analyst"},
@@ -106,6 +109,7 @@ ACTIONS = {
     "prompts.prompttemplate.share": OPERATORS,
     "prompts.savedprompt.import_file": OPERATORS,
     "prompts.sharelink.revoke": OPERATORS,
+    "prompts.prompthistory.correct_intent": OPERATORS,
     "prompts.intentpattern.correct_intent": OPERATORS,
     "prompts.intentclassifier.retrain": OPERATORS,
 }
@@ -113,6 +117,7 @@ ACTIONS = {
 ADD = {
     *("accounts.user", "accounts.apikey", "quotas.plan", "quotas.featureflag", "quotas.webhookendpoint"),
     *("inference.provider", "inference.model", "inference.price", "prompts.intentpattern"),
+    "prompts.technique",
 }
 
 MODELS = {model._meta.label_lower: model for model in admin.site._registry}

@@ -27,14 +27,22 @@ def checked_intent(intent: str) -> str:
     return intent
 
 
-def add(*, intent: str, text: str, by: Caller, language: str = "en", is_active: bool = True) -> IntentPattern:
+def add(
+    *,
+    intent: str,
+    text: str,
+    by: Caller,
+    language: str = "en",
+    is_active: bool = True,
+    source: Source = Source.OPERATOR,
+) -> IntentPattern:
     """A new pattern, which is embedded in the background. `Conflict` if there is one that says the same."""
     pattern = IntentPattern(
         intent=checked_intent(intent),
         text=text.strip(),
         language=language,
         is_active=is_active,
-        source=Source.OPERATOR,
+        source=source,
         created_by_id=by.user_id,
         updated_at=Now(),
     )
@@ -82,6 +90,17 @@ def correct(*, pattern_id: UUID, intent: str, by: Caller) -> None:
         else:
             rows.update(intent=intent, source=Source.CORRECTION, is_active=True, updated_at=Now())
         audit.record("intentpattern.corrected", by=by, target=pattern, former=pattern.intent, intent=intent)
+
+
+def teach(*, text: str, intent: str, by: Caller) -> None:
+    """Let a text have this intent from now on: a pattern that says otherwise is corrected, or a new one is made."""
+    text = text.strip()
+    same = IntentPattern.objects.filter(text=text)
+    other = same.active().exclude(intent=intent).order_by("pk").first()
+    if other is not None:
+        correct(pattern_id=other.pk, intent=intent, by=by)
+    elif not same.filter(intent=intent).update(is_active=True, updated_at=Now()):
+        add(intent=intent, text=text, by=by, source=Source.CORRECTION)
 
 
 def likeliest_other_intent(*, pattern_id: UUID) -> str | None:

@@ -21,7 +21,7 @@ WHERE numbered.id = prompts_savedprompt.id
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('prompts', '0004_intents'),
+        ('prompts', '0005_techniques'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

@@ -1,0 +1,1 @@
+"""Improving prompts: choosing techniques, applying them, and learning from what people say of the result."""

@@ -1,0 +1,82 @@
+"""The prompts that were improved for people, and what they said of the result."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+from uuid import UUID
+
+from django.conf import settings
+from django.contrib.postgres.indexes import GinIndex
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from accounts.ids import uuid7
+from inference.models import Request
+
+
+class PromptHistoryQuerySet(models.QuerySet["PromptHistory"]):
+    def of_user(self, user_id: UUID) -> PromptHistoryQuerySet:
+        return self.filter(user_id=user_id)
+
+    def with_technique(self, slug: str) -> PromptHistoryQuerySet:
+        return self.filter(techniques__contains=[{"name": slug}])
+
+
+class PromptHistory(models.Model):
+    """One prompt: what somebody wrote, what became of it, why, and how good that was.
+
+    `techniques` are those that were applied, in order: `{"name", "version", "reason", "score"}`. `seed` draws the same
+    ones again from the same figures. `model` and `request` are there if a model rewrote the prompt.
+    """
+
+    class Thumbs(models.TextChoices):
+        UP = "up", "Up"
+        DOWN = "down", "Down"
+
+    id: models.UUIDField[UUID, UUID] = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="prompt_history")
+    original = models.TextField()
+    enhanced = models.TextField()
+    intent = models.CharField(max_length=60)
+    confidence = models.FloatField(help_text="Of the intent, from 0 to 1.")
+    techniques: models.JSONField[Any, Any] = models.JSONField(default=list)
+    seed = models.BigIntegerField(null=True)
+    model = models.CharField(max_length=100, blank=True)
+    request = models.ForeignKey(
+        Request, on_delete=models.SET_NULL, null=True, blank=True, related_name="enhanced_prompts"
+    )
+    rating = models.PositiveSmallIntegerField(null=True, blank=True, help_text="From 1 to 5.")
+    thumbs = models.CharField(max_length=4, choices=Thumbs.choices, blank=True)
+    comment = models.TextField(blank=True)
+    used_it = models.BooleanField(null=True, blank=True, help_text="Whether the improved prompt was used.")
+    feedback_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects = PromptHistoryQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("-id",)
+        verbose_name_plural = "prompt history"
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=~Q(original="") & ~Q(enhanced=""), name="prompthistory_not_empty"),
+            models.CheckConstraint(
+                condition=Q(confidence__gte=0, confidence__lte=1), name="prompthistory_confidence_is_a_share"
+            ),
+            models.CheckConstraint(
+                condition=Q(rating=None) | Q(rating__gte=1, rating__lte=5), name="prompthistory_rating_one_to_five"
+            ),
+            models.CheckConstraint(condition=Q(thumbs__in=["up", "down", ""]), name="prompthistory_thumbs_known"),
+            models.CheckConstraint(
+                condition=Q(feedback_at__isnull=False) | Q(rating=None, thumbs="", comment="", used_it=None),
+                name="prompthistory_feedback_has_a_time",
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["user", "-id"], name="prompthistory_user"),
+            models.Index(fields=["intent", "-id"], name="prompthistory_intent"),
+            GinIndex(fields=["techniques"], name="prompthistory_techniques", opclasses=["jsonb_path_ops"]),
+        ]
+
+    def __str__(self) -> str:
+        return self.original[:60]
