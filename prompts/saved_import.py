@@ -12,7 +12,7 @@ from accounts import audit
 from accounts.caller import Caller
 from accounts.exceptions import Conflict, InvalidInput
 from accounts.models import User
-from prompts.collections import add_folder
+from prompts.collections import MOST_NAME, add_folder
 from prompts.exceptions import ImportRefused, RowError
 from prompts.models import Collection, SavedPrompt
 from prompts.saved import prompts_in
@@ -56,6 +56,8 @@ def import_prompts(
     how many rows more are done, of how many. `ImportRefused` if rows are broken and not `is_partial`; `InvalidInput`
     and `BodyTooLarge` as `read_file` raises them; `NotFound` if there is no such collection.
     """
+    if len(into) > MOST_NAME:
+        raise InvalidInput(f"The name of a collection has at most {MOST_NAME} characters.", param="collection")
     file = read_file(data)
     if file.errors and not is_partial:
         raise _refused(file.errors)

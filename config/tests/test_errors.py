@@ -31,7 +31,14 @@ from inference.exceptions import (
     UpstreamRefused,
     UpstreamTimeout,
 )
-from prompts.exceptions import LabelNotFound, PromptNotFound, TemplateError, TemplateNotFound, VersionNotFound
+from prompts.exceptions import (
+    ImportRefused,
+    LabelNotFound,
+    PromptNotFound,
+    TemplateError,
+    TemplateNotFound,
+    VersionNotFound,
+)
 from quotas.exceptions import (
     AnswerNotKept,
     BillingNotConfigured,
@@ -72,6 +79,7 @@ ANSWERS = [
     (VersionNotFound(), 404, "not_found_error", "version_not_found"),
     (LabelNotFound(), 404, "not_found_error", "label_not_found"),
     (TemplateError(), 400, "invalid_request_error", "invalid_template"),
+    (ImportRefused([], count=2), 400, "invalid_request_error", "import_refused"),
     (Conflict(), 409, "conflict_error", "conflict"),
     (ReservationNotHeld(), 409, "conflict_error", "reservation_not_held"),
     (IdempotencyKeyInUse(), 409, "conflict_error", "idempotency_key_in_use"),

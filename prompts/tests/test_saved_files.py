@@ -230,7 +230,8 @@ def test_the_command_imports_for_a_user(alice, tmp_path, capsys):
     call_command("import_prompts", str(file), user=alice.email, partial=True)
     assert "Imported 3," in capsys.readouterr().out
     file.write_text("title,content\n,\n")
-    for arguments in ({"user": alice.email, "partial": True}, {"user": "nobody@example.com"}):
+    alices = {"user": alice.email, "partial": True}
+    for arguments in (alices, alices | {"collection": "x" * 101}, {"user": "nobody@example.com"}):
         with pytest.raises(CommandError):
             call_command("import_prompts", str(file), **arguments)
     with pytest.raises(CommandError, match="No such file"):
