@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from django.db import transaction
+from django.db import IntegrityError, transaction
 
 from accounts.caller import Caller
 from accounts.ids import uuid7
@@ -61,8 +61,17 @@ class Rewriting:
         self.answer = answer_of(self.head, enhanced, usage_of(outcome))
         if outcome.answer is not None:
             outcome.answer = self._kept(outcome.answer)
-        with transaction.atomic():
+        try:
+            self._write(enhanced)
+        except IntegrityError as error:
+            if "the user was erased" not in str(error):
+                raise
+            # Erasing has ended and charged the call.
             inference.settle(self.call)
+
+    def _write(self, enhanced: str) -> None:
+        """The history comes first: its row locks the user, whom others lock before they lock what is settled."""
+        with transaction.atomic():
             record(
                 id=self.id,
                 user_id=self.call.caller.user_id,
@@ -72,6 +81,7 @@ class Rewriting:
                 request_id=self.call.request_id,
                 vector=self.vector,
             )
+            inference.settle(self.call)
 
     def _kept(self, answer: Answer) -> Answer:
         """What is sent again under an idempotency key. A settlement that is tried again finds it as it is."""

@@ -1,5 +1,7 @@
 """POST /api/v1/prompts/enhance: what it makes of a prompt, with and without a model, and what it refuses."""
 
+from dataclasses import replace
+
 import orjson
 import pytest
 from django.db import connection
@@ -8,11 +10,15 @@ from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.urls import resolve
 
-from accounts.models import UserPreference
+from accounts.erasing import erase_user
 from accounts.tests.credentials import access_token
 from inference.models import Model, Provider, Request
+from inference.services import Status, Usage
 from inference.stub import StubServer, answers
 from prompts import enhance_views, techniques
+from prompts.enhance.drafting import draft, intent_as_given
+from prompts.enhance.rewriting import open_rewriting
+from prompts.enhance.wishes import Wish
 from prompts.intents import classification
 from prompts.models import PromptHistory, Technique, TechniqueEffectiveness
 from prompts.tests.enhance import PATH, ask
@@ -259,7 +265,6 @@ def test_a_model_rewrites_and_is_charged_beside_the_history(alice, server):
 
 
 def test_the_preferred_model_writes_where_none_is_named(alice, server):
-    UserPreference.objects.update_or_create(user=alice, defaults={})
     alice.preferred_model = "writer"
     alice.save(update_fields=["preferred_model"])
 
@@ -308,6 +313,20 @@ def test_who_leaves_a_stream_keeps_and_pays_for_what_was_delivered(alice, server
     assert answers.TEXT.startswith(row.enhanced)
     assert row.enhanced.split()[0].encode() in content
     assert (row.request.status, row.request.error_code) == ("cancelled", "client_disconnected")
+
+
+def test_what_is_written_for_somebody_who_was_erased_meanwhile_is_not_kept(alice, olga, server):
+    made = draft(Wish(prompt="Hello", parameters={}), intent_as_given("alarm"))
+    opened = open_rewriting(caller=caller_of(alice), draft=replace(made, wish=replace(made.wish, model="writer")))
+    outcome = opened.call.outcome
+    outcome.status, outcome.usage, outcome.text = Status.SUCCESS, Usage.REPORTED, "Hello, you!"
+    erase_user(user_id=alice.pk, by=olga)
+
+    opened.settle()
+
+    assert not PromptHistory.objects.exists()
+    assert Request.objects.get().error_code == "user_erased"
+    assert not Reservation.objects.filter(status="held").exists()
 
 
 def test_a_whole_answer_of_a_model_is_repeated_under_its_key(alice, server):
