@@ -26,7 +26,12 @@ def test_data_that_are_not_there_or_no_data_are_one_sentence(tmp_path):
 
 
 def test_the_table_shows_what_was_promised_beside_what_was_measured():
-    figures = {"calibration_error": 0.03, "called_unknown": 0.1, "out_of_scope_called_unknown": 0.9}
+    figures = {
+        "calibration_error": 0.03,
+        "uncalibrated_error": 0.2,
+        "called_unknown": 0.1,
+        "out_of_scope_called_unknown": 0.9,
+    }
     seeds = [{"accuracy": right, "out_of_scope_auroc": 0.96, **figures} for right in (0.9, 0.92)]
     result = {
         "machine": {"cores": 2, "processor": "some"},
@@ -37,7 +42,7 @@ def test_the_table_shows_what_was_promised_beside_what_was_measured():
 
     table = report.prompts(result | prompts.means(seeds)).splitlines()
 
-    assert table[3].split()[-5:] == ["0.91", "0.9100", "0.9000", "0.9000", "0.9200"]
+    assert table[3].split()[-6:] == ["0.91", "0.9100", "0.9000", "0.9200", "0.9000", "0.9200"]
 
 
 @pytest.mark.drill
