@@ -57,6 +57,5 @@ def test_intents_are_told_apart_as_promised():
 
     result = prompts.evaluation.evaluate(prompts.chosen(data, 0, by, strange), seed=0)
 
-    # One sample of 1,000 texts strays by a percent.
-    assert result["accuracy"] >= prompts.PROMISED["accuracy"] - 0.015
-    assert result["out_of_scope_auroc"] >= prompts.PROMISED["out_of_scope_auroc"] - 0.01
+    assert result["accuracy"] >= prompts.PROMISED["accuracy"]
+    assert result["out_of_scope_auroc"] >= prompts.PROMISED["out_of_scope_auroc"]
