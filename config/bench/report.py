@@ -31,16 +31,18 @@ def prompts(result: dict[str, Any]) -> str:
     titles = {
         "accuracy": "accuracy, 20 examples an intent",
         "out_of_scope_auroc": "out-of-scope AUROC",
-        "calibration_error": "calibration error",
+        "uncalibrated_error": "calibration error, uncalibrated",
+        "calibration_error": "calibration error, calibrated",
         "called_unknown": "known, called unknown",
         "out_of_scope_called_unknown": "out of scope, called unknown",
     }
-    seeds, promised, worst = result["seeds"], result["promised"], result["worst"]
-    lines = [_machine(result), "", f"{'CLINC150':36}{'promised':>10}{'mean':>10}{'worst':>10}" + f"{'by seed':>12}"]
+    seeds, promised = result["seeds"], result["promised"]
+    heads = "".join(f"{head:>10}" for head in ("promised", "mean", "lowest", "highest"))
+    lines = [_machine(result), "", f"{'CLINC150':36}{heads}{'by seed':>12}"]
     for name, title in titles.items():
-        cells = [_number(promised.get(name), 10, 2), _number(result["mean"][name], 10, 4)]
-        cells += [_number(worst.get(name), 10, 4), "    ", " ".join(f"{one[name]:.4f}" for one in seeds)]
-        lines.append(f"{title:36}" + "".join(cells))
+        cells = [_number(promised.get(name), 10, 2)]
+        cells += [_number(result[part][name], 10, 4) for part in ("mean", "lowest", "highest")]
+        lines.append(f"{title:36}" + "".join(cells) + "     " + " ".join(f"{one[name]:.4f}" for one in seeds))
     return "\n".join([*lines, "", *_enhance(result["enhance"])])
 
 

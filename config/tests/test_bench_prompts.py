@@ -26,7 +26,12 @@ def test_data_that_are_not_there_or_no_data_are_one_sentence(tmp_path):
 
 
 def test_the_table_shows_what_was_promised_beside_what_was_measured():
-    figures = {"calibration_error": 0.03, "called_unknown": 0.1, "out_of_scope_called_unknown": 0.9}
+    figures = {
+        "calibration_error": 0.03,
+        "uncalibrated_error": 0.2,
+        "called_unknown": 0.1,
+        "out_of_scope_called_unknown": 0.9,
+    }
     seeds = [{"accuracy": right, "out_of_scope_auroc": 0.96, **figures} for right in (0.9, 0.92)]
     result = {
         "machine": {"cores": 2, "processor": "some"},
@@ -41,7 +46,7 @@ def test_the_table_shows_what_was_promised_beside_what_was_measured():
 
     table = report.prompts(result | prompts.means(seeds)).splitlines()
 
-    assert table[3].split()[-5:] == ["0.91", "0.9100", "0.9000", "0.9000", "0.9200"]
+    assert table[3].split()[-6:] == ["0.91", "0.9100", "0.9000", "0.9200", "0.9000", "0.9200"]
     assert table[-2].split() == ["known", "prompts", "25.0", "9.0", "12.5"]
 
 
@@ -57,6 +62,5 @@ def test_intents_are_told_apart_as_promised():
 
     result = prompts.evaluation.evaluate(prompts.chosen(data, 0, by, strange), seed=0)
 
-    # One sample of 1,000 texts strays by a percent.
-    assert result["accuracy"] >= prompts.PROMISED["accuracy"] - 0.015
-    assert result["out_of_scope_auroc"] >= prompts.PROMISED["out_of_scope_auroc"] - 0.01
+    assert result["accuracy"] >= prompts.PROMISED["accuracy"]
+    assert result["out_of_scope_auroc"] >= prompts.PROMISED["out_of_scope_auroc"]

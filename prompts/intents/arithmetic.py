@@ -1,13 +1,12 @@
-"""From a text's vector to the chance of each intent: a linear classifier, and how near the nearest patterns are.
+"""From what was learned to the chance of each intent, with a look at how near the nearest patterns are.
 
-A score is the linear logit of an intent plus the mean similarity of its nearest patterns, both in units of their own
+A score is the learned logit of an intent plus the mean similarity of its nearest patterns, both in units of their own
 spread. A softmax over all scores, and one fixed score for "none of these", makes them chances; its temperature and that
 fixed score are found on held-out patterns (a multinomial form of Platt's scaling). NumPy alone is needed here.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,7 +21,7 @@ Labels = npt.NDArray[np.int64]
 # How many of the nearest patterns are looked at, and how many of one intent count.
 NEIGHBOURS = 40
 NEAREST_OF_AN_INTENT = 3
-# What nearness weighs beside the linear classifier; chosen on the validation part of CLINC150.
+# What nearness weighs beside what was learned; chosen on the validation part of CLINC150.
 NEAR_WEIGHT = 0.5
 
 
@@ -30,41 +29,17 @@ NEAR_WEIGHT = 0.5
 class Calibration:
     """How scores become chances. Scores are divided by `temperature`; `background` is the score of "none of these".
 
-    `near_slope` and `near_level` say which linear logit goes with a nearness: for intents that the linear classifier
-    has not learned yet. Who is below `threshold` is unknown.
+    `near_slope` and `near_level` say which logit goes with a nearness, for intents that were not learned yet. Who is
+    below `threshold` is unknown.
     """
 
-    linear_scale: float
+    logit_scale: float
     near_scale: float
     near_slope: float
     near_level: float
     temperature: float = 1.0
     background: float = 0.0
     threshold: float = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Linear:
-    """Logits of `intents`: coefficients of shape (intents, dimensions), and as many constants."""
-
-    intents: tuple[str, ...]
-    coefficients: Matrix
-    constants: Vector
-
-    def logits(self, vectors: Matrix) -> Scores:
-        """Of shape (vectors, intents)."""
-        return np.asarray(vectors @ self.coefficients.T + self.constants, dtype=np.float64)
-
-    def to_bytes(self) -> bytes:
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, coefficients=self.coefficients, constants=self.constants)
-        return buffer.getvalue()
-
-    @classmethod
-    def from_bytes(cls, intents: Sequence[str], data: bytes) -> Linear:
-        """Raises `ValueError` on what is not numbers in NumPy's own format."""
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            return cls(tuple(intents), arrays["coefficients"], arrays["constants"])
 
 
 def unit(vectors: Matrix) -> Matrix:
@@ -102,8 +77,8 @@ def nearness_among(vectors: Matrix, patterns: Matrix, labels: Labels, count: int
 def blend(logits: Scores, near: Scores, calibration: Calibration) -> Scores:
     """Scores of shape (texts, intents). A logit that is NaN stands for an intent that was not learned yet."""
     guessed = calibration.near_slope * near + calibration.near_level
-    linear = np.where(np.isnan(logits), guessed, logits)
-    return np.asarray(linear / calibration.linear_scale + NEAR_WEIGHT * near / calibration.near_scale)
+    known = np.where(np.isnan(logits), guessed, logits)
+    return np.asarray(known / calibration.logit_scale + NEAR_WEIGHT * near / calibration.near_scale)
 
 
 def chances(scores: Scores, calibration: Calibration) -> Scores:

@@ -27,7 +27,8 @@ from inference import services as inference
 from inference.services import Call, Status
 from inference.system_calls import checked_vectors
 from prompts.intents import arithmetic
-from prompts.intents.arithmetic import Calibration, Linear
+from prompts.intents.arithmetic import Calibration
+from prompts.intents.learned import FORMAT, Features, Learned
 from prompts.intents.words import Match, WordIndex
 from prompts.models import IntentClassifier, IntentPattern
 from prompts.models.intents import DIMENSIONS, UNKNOWN
@@ -101,7 +102,9 @@ def checked_text(payload: dict[str, Any]) -> str:
 
 
 def current_basis() -> Basis:
-    active = IntentClassifier.objects.filter(is_active=True).values_list("id", "version", "embedding_model").first()
+    """A classifier of another format counts as none, until a worker has trained one anew."""
+    serving = IntentClassifier.objects.filter(is_active=True, weights_format=FORMAT)
+    active = serving.values_list("id", "version", "embedding_model").first()
     changed_at = IntentPattern.objects.aggregate(at=Max("updated_at"))["at"]
     classifier_id, version, embedding_model = active or (None, None, "")
     return Basis(classifier_id, version, embedding_model, changed_at)
@@ -142,13 +145,13 @@ def by_vector(text: str, vector: list[float], basis: Basis) -> Result:
     loaded = _loaded(basis.classifier_id)
     if loaded is None:  # another version is active by now, and this one was tidied away
         return by_words(text, basis, NOT_TRAINED)
-    linear, calibration = loaded
+    learned, calibration = loaded
     direction = arithmetic.unit(np.asarray(vector, dtype=np.float32))
     neighbours = _neighbours(direction, basis.embedding_model)
-    names = [*linear.intents, *sorted({row[0] for row in neighbours} - set(linear.intents))]
+    names = [*learned.intents, *sorted({row[0] for row in neighbours} - set(learned.intents))]
     places = {name: at for at, name in enumerate(names)}
     logits = np.full((1, len(names)), np.nan)
-    logits[0, : len(linear.intents)] = linear.logits(direction[np.newaxis])[0]
+    logits[0, : len(learned.intents)] = learned.logits(Features.of(direction[np.newaxis], [text]))[0]
     labels = [places[row[0]] for row in neighbours]
     near = arithmetic.nearness([row[2] for row in neighbours], labels, len(names))[np.newaxis]
     chances = arithmetic.chances(arithmetic.blend(logits, near, calibration), calibration)[0]
@@ -212,12 +215,12 @@ def _neighbours(direction: arithmetic.Vector, model: str) -> list[tuple[str, str
 
 
 @lru_cache(maxsize=2)
-def _loaded(classifier_id: UUID) -> tuple[Linear, Calibration] | None:
+def _loaded(classifier_id: UUID) -> tuple[Learned, Calibration] | None:
     """A version's weights; they never change, so each process reads them once."""
     found = IntentClassifier.objects.filter(pk=classifier_id).first()
     if found is None or found.weights is None:
         return None
-    return Linear.from_bytes(found.classes, bytes(found.weights)), Calibration(**found.calibration)
+    return Learned.from_bytes(found.classes, bytes(found.weights)), Calibration(**found.calibration)
 
 
 @lru_cache(maxsize=1)

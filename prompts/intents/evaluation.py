@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ import numpy as np
 from accounts.exceptions import InvalidInput
 from inference.system_calls import embed
 from prompts.intents import arithmetic
-from prompts.intents.arithmetic import Matrix, Scores
+from prompts.intents.arithmetic import Scores
+from prompts.intents.learned import Features
 from prompts.intents.measures import auroc, calibration_error
 from prompts.intents.training import Trained, train
 from prompts.models.intents import DIMENSIONS
@@ -64,14 +65,15 @@ def by_model(model: str) -> Embed:
     return lambda texts: embed(texts=texts, model=model, dimensions=DIMENSIONS)
 
 
-def embedded(texts: Sequence[str], by: Embed, say: Say | None = None) -> Matrix:
-    """Unit vectors of texts; `say` hears how many are done each time. Raises `UpstreamError`, `ModelNotFound`."""
+def embedded(texts: Sequence[str], by: Embed, say: Say | None = None) -> Features:
+    """What is compared of texts; `say` hears how many are done each time. Raises `UpstreamError`, `ModelNotFound`."""
     vectors: list[list[float]] = []
     for batch in _batches(texts):
         vectors += by(batch)
         if say:
             say(len(batch))
-    return arithmetic.unit(np.asarray(vectors, dtype=np.float32))
+    directions = arithmetic.unit(np.asarray(vectors, dtype=np.float32).reshape(len(texts), DIMENSIONS))
+    return Features.of(directions, texts)
 
 
 def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
@@ -81,21 +83,24 @@ def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
 
 @dataclass(frozen=True, slots=True)
 class Sets:
-    """What is learned, what is asked, and texts out of scope (possibly none), as vectors."""
+    """What is learned, what is asked, and texts out of scope (possibly none)."""
 
-    known: Matrix
+    known: Features
     intents: Sequence[str]
-    asked: Matrix
+    asked: Features
     wanted: Sequence[str]
-    strange: Matrix
+    strange: Features
 
 
 def evaluate(sets: Sets, *, seed: int) -> dict[str, Any]:
     """Train on the one, ask the other. Raises `InvalidInput` if there is too little to learn from."""
     trained = train(sets.known, sets.intents, seed=seed)
-    of_asked = _chances(trained, sets, sets.asked)
-    names, threshold = np.array(trained.linear.intents), trained.calibration.threshold
-    sure, is_right = of_asked.max(axis=1), names[of_asked.argmax(axis=1)] == np.asarray(sets.wanted)
+    scores, calibration = _scores(trained, sets, sets.asked), trained.calibration
+    names, threshold = np.array(trained.learned.intents), calibration.threshold
+    sure = arithmetic.chances(scores, calibration).max(axis=1)
+    is_right = names[scores.argmax(axis=1)] == np.asarray(sets.wanted)
+    plain = replace(calibration, temperature=1.0, background=-np.inf)
+    before = arithmetic.chances(scores, plain).max(axis=1)
     result: dict[str, Any] = {
         "patterns": trained.pattern_count,
         "intents": len(names),
@@ -104,24 +109,24 @@ def evaluate(sets: Sets, *, seed: int) -> dict[str, Any]:
         "seed": seed,
         "accuracy": round(float(is_right.mean()), 4),
         "calibration_error": round(calibration_error(sure, is_right), 4),
+        "uncalibrated_error": round(calibration_error(before, is_right), 4),
         "threshold": threshold,
         "called_unknown": round(float((sure < threshold).mean()), 4),
         "out_of_scope_auroc": None,
         "out_of_scope_called_unknown": None,
     }
     if len(sets.strange):
-        of_strange = _chances(trained, sets, sets.strange).max(axis=1)
+        of_strange = arithmetic.chances(_scores(trained, sets, sets.strange), calibration).max(axis=1)
         result["out_of_scope_auroc"] = round(auroc(sure, of_strange), 4)
         result["out_of_scope_called_unknown"] = round(float((of_strange < threshold).mean()), 4)
     return result
 
 
-def _chances(trained: Trained, sets: Sets, vectors: Matrix) -> Scores:
+def _scores(trained: Trained, sets: Sets, texts: Features) -> Scores:
     """As `classification.by_vector`, but with neighbours that are no rows."""
-    names = trained.linear.intents
+    names = trained.learned.intents
     places = {name: at for at, name in enumerate(names)}
     learned = np.array([intent in places for intent in sets.intents])
     labels = np.array([places[intent] for intent in sets.intents if intent in places], dtype=np.int64)
-    near = arithmetic.nearness_among(vectors, sets.known[learned], labels, len(names))
-    scores = arithmetic.blend(trained.linear.logits(vectors), near, trained.calibration)
-    return arithmetic.chances(scores, trained.calibration)
+    near = arithmetic.nearness_among(texts.vectors, sets.known.vectors[learned], labels, len(names))
+    return arithmetic.blend(trained.learned.logits(texts), near, trained.calibration)

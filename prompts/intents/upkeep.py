@@ -23,6 +23,7 @@ from accounts.caller import Caller
 from accounts.exceptions import Conflict, DomainError
 from inference.system_calls import embed
 from prompts.intents import arithmetic
+from prompts.intents.learned import FORMAT, Features
 from prompts.intents.training import Trained, train
 from prompts.models import IntentClassifier, IntentPattern
 from prompts.models.intents import DIMENSIONS
@@ -87,7 +88,7 @@ def request_training(*, by: Caller | None) -> IntentClassifier:
     try:
         with transaction.atomic():
             latest = IntentClassifier.objects.aggregate(version=Max("version"))["version"] or 0
-            classifier = IntentClassifier.objects.create(version=latest + 1)
+            classifier = IntentClassifier.objects.create(version=latest + 1, weights_format=FORMAT)
             if by is not None:
                 audit.record("intentclassifier.requested", by=by, target=classifier, version=classifier.version)
     except IntegrityError:
@@ -96,14 +97,17 @@ def request_training(*, by: Caller | None) -> IntentClassifier:
 
 
 def request_if_due(now: datetime) -> bool:
-    """Have a new version trained if patterns were changed since the last, all are embedded, and they rest."""
+    """Have a new version trained if patterns were changed since the last, all are embedded, and they rest.
+
+    What versions of another format had learned is learned anew.
+    """
     patterns = IntentPattern.objects.all()
     changed_at = patterns.aggregate(at=Max("updated_at"))["at"]
-    learned_at = IntentClassifier.objects.aggregate(at=Max("patterns_changed_at"))["at"]
+    readable = IntentClassifier.objects.filter(weights_format=FORMAT)
+    learned_at = readable.aggregate(at=Max("patterns_changed_at"))["at"]
     if changed_at is None or (learned_at is not None and learned_at >= changed_at):
         return False
-    has_classifier = IntentClassifier.objects.filter(is_active=True).exists()
-    if has_classifier and changed_at > now - REST:
+    if readable.filter(is_active=True).exists() and changed_at > now - REST:
         return False
     if patterns.waiting_for(settings.EMBEDDING_MODEL).exists() or not patterns.active().exists():
         return False
@@ -121,13 +125,13 @@ def train_pending() -> IntentClassifier | None:
         return None
     row = IntentClassifier.objects.filter(pk=version.pk, status=Status.TRAINING)
     model = settings.EMBEDDING_MODEL
-    known = list(IntentPattern.objects.embedded_by(model).order_by("id").values_list("intent", "embedding"))
-    vectors = np.array([embedding for _intent, embedding in known], dtype=np.float32)
+    rows = IntentPattern.objects.embedded_by(model).order_by("id").values_list("intent", "text", "embedding")
+    known = list(rows)
+    vectors = np.array([embedding for _intent, _text, embedding in known], dtype=np.float32)
+    features = Features.of(vectors.reshape(len(known), DIMENSIONS), [text for _intent, text, _embedding in known])
     try:
         trained = train(
-            vectors.reshape(len(known), DIMENSIONS),
-            [intent for intent, _embedding in known],
-            say=lambda percent: _say(row, percent),
+            features, [intent for intent, _text, _embedding in known], say=lambda percent: _say(row, percent)
         )
     except DomainError as refusal:
         row.update(status=Status.FAILED, error=str(refusal))
@@ -175,8 +179,9 @@ def _activate(version: IntentClassifier, trained: Trained, model: str) -> None:
             is_active=True,
             embedding_model=model,
             pattern_count=trained.pattern_count,
-            classes=list(trained.linear.intents),
-            weights=trained.linear.to_bytes(),
+            classes=list(trained.learned.intents),
+            weights=trained.learned.to_bytes(),
+            weights_format=FORMAT,
             calibration=asdict(trained.calibration),
             metrics=trained.metrics,
             trained_at=timezone.now(),

@@ -129,6 +129,8 @@ class IntentClassifier(models.Model):
     classes = models.JSONField(default=list)
     # NumPy's own format without objects: nothing in it can be run.
     weights = models.BinaryField(null=True)
+    # Rows of another than `learned.FORMAT` are not read. 1 was a linear classifier of vectors alone.
+    weights_format = models.PositiveSmallIntegerField(db_default=1, editable=False)
     calibration = models.JSONField(default=dict)
     metrics = models.JSONField(default=dict)
     created_at = models.DateTimeField(default=timezone.now, editable=False)

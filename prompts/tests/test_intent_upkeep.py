@@ -1,5 +1,6 @@
 """What workers do: embed patterns, train classifiers, and take over from each other."""
 
+import io
 from datetime import timedelta
 
 import numpy as np
@@ -12,8 +13,8 @@ from inference.exceptions import UpstreamError
 from inference.models import Model, Price, Provider, Request
 from inference.stub import StubServer, answers
 from inference.system_calls import system_user
-from prompts.intents import arithmetic, measures, patterns, upkeep
-from prompts.intents.arithmetic import Linear
+from prompts.intents import arithmetic, classification, learned, measures, patterns, training, upkeep
+from prompts.intents.learned import Features, Learned
 from prompts.intents.training import train as train_on
 from prompts.intents.words import WordIndex
 from prompts.models import IntentClassifier, IntentPattern
@@ -77,6 +78,25 @@ def test_a_change_is_learned_after_the_patterns_have_rested(embedding, olga):
 
     assert upkeep.train_pending().version == 2
     assert list(IntentClassifier.objects.values_list("version", "is_active")) == [(2, True), (1, False)]
+
+
+def test_weights_of_an_older_format_are_no_classifier_and_are_trained_anew(embedding):
+    make_patterns()
+    old = train()
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, coefficients=np.ones((3, DIMENSIONS), dtype=np.float32), constants=np.ones(3))
+    IntentClassifier.objects.filter(pk=old.pk).update(weights=buffer.getvalue(), weights_format=1)
+    classification.forget()
+
+    basis = classification.current_basis()
+    answer = classification.without_call("music please", basis)
+    assert (answer["intent"], answer["fallback_reason"]) == ("music", "not_trained")
+
+    tend_intents()
+    assert list(IntentClassifier.objects.values_list("version", "is_active")) == [(2, True), (1, False)]
+    assert classification.without_call("music please", classification.current_basis()) is None
+    tend_intents()
+    assert IntentClassifier.objects.count() == 2
 
 
 def test_a_model_that_fails_keeps_nothing_from_being_tried_again(embedding):
@@ -170,17 +190,54 @@ def test_the_starter_set_is_there(db):
 # Arithmetic ------------------------------------------------------------------------------------------------------
 
 
-def test_weights_come_back_as_they_went_and_nothing_in_them_is_run():
-    known = np.stack([vector(intent, number) for intent in INTENTS[:2] for number in range(6)])
-    linear = train_on(known, [intent for intent in INTENTS[:2] for _number in range(6)]).linear
-    again = Linear.from_bytes(linear.intents, linear.to_bytes())
+def features(*pairs):
+    """Of intents and numbers, the words of which are those of no other."""
+    return Features.of(
+        np.stack([vector(*pair) for pair in pairs]), [f"{intent} number {number}" for intent, number in pairs]
+    )
 
-    assert np.array_equal(again.coefficients, linear.coefficients)
-    assert np.allclose(linear.logits(known), again.logits(known))
-    assert (linear.logits(known).argmax(axis=1) == np.repeat([0, 1], 6)).all()
-    assert linear.coefficients.shape == (2, DIMENSIONS)
+
+def test_weights_come_back_as_they_went_and_nothing_in_them_is_run():
+    pairs = [(intent, number) for intent in INTENTS[:2] for number in range(6)]
+    known = features(*pairs)
+    learned_now = train_on(known, [intent for intent, _number in pairs]).learned
+    again = Learned.from_bytes(learned_now.intents, learned_now.to_bytes())
+
+    assert np.allclose(again.logits(known), learned_now.logits(known), atol=1e-2)
+    assert (again.logits(known).argmax(axis=1) == np.repeat([0, 1], 6)).all()
+    assert again.patterns.shape == (12, DIMENSIONS)
     with pytest.raises(ValueError, match="pickle"):
-        Linear.from_bytes(("a",), b"cos\nsystem\n(S'true'\ntR.")
+        Learned.from_bytes(("a",), b"cos\nsystem\n(S'true'\ntR.")
+
+
+def test_what_was_summed_up_word_by_word_is_the_kernel_itself():
+    known = features(("alarm", 1), ("alarm", 2), ("music", 1))
+    coefficients = np.array([[1, -1], [0.5, 0], [-1, 2]], dtype=np.float32)
+
+    logits = Learned.of(["alarm", "music"], known, coefficients).logits(known)
+
+    assert np.allclose(logits, learned.likeness(known) @ coefficients, atol=1e-5)
+    assert learned.places_of("?!").size == 0
+    assert len(learned.places_of("to be or not TO BE")) == 4 + 4
+
+
+def test_words_decide_between_texts_whose_vectors_say_nothing():
+    vectors = np.stack([vector("alarm", number) for number in range(12)])
+    texts = [f"{word} {number}" for word in ("stop", "start") for number in range(6)]
+    found = train_on(Features.of(vectors, texts), ["off"] * 6 + ["on"] * 6).learned
+
+    asked = Features.of(vectors[:2], ["please stop", "please start"])
+    assert [found.intents[at] for at in found.logits(asked).argmax(axis=1)] == ["off", "on"]
+
+
+def test_of_too_many_patterns_those_of_rare_intents_are_all_learned(monkeypatch):
+    monkeypatch.setattr(training, "MOST_LEARNED", 20)
+    pairs = [("alarm", number) for number in range(40)] + [("music", number) for number in range(6)]
+
+    trained = train_on(features(*pairs), [intent for intent, _number in pairs])
+
+    counts = {row["intent"]: row["patterns"] for row in trained.metrics["intents"]}
+    assert (trained.pattern_count, counts) == (20, {"alarm": 14, "music": 6})
 
 
 def test_nearness_takes_the_nearest_of_each_intent_and_the_farthest_for_what_is_missing():

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import orjson
 from django.conf import settings
 from django.core.management.base import CommandParser
@@ -12,7 +11,6 @@ from tqdm import tqdm
 from accounts.management.plain import PlainCommand
 from prompts.intents import evaluation
 from prompts.intents.evaluation import Labelled, Sets
-from prompts.models.intents import DIMENSIONS
 
 
 class Command(PlainCommand):
@@ -32,11 +30,10 @@ class Command(PlainCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         known, asked = evaluation.read_csv(options["train"]), evaluation.read_csv(options["test"])
         strange = evaluation.read_csv(options["oos"], labelled=False) if options["oos"] else Labelled([], [])
-        texts = [*known.texts, *asked.texts, *strange.texts]
-        with tqdm(total=len(texts), unit="text", desc="Embedding", file=self.stderr, disable=None) as bar:
-            vectors = evaluation.embedded(texts, evaluation.by_model(settings.EMBEDDING_MODEL), bar.update)
-        vectors = vectors.reshape(len(texts), DIMENSIONS)
-        parts = np.split(vectors, [len(known.texts), len(known.texts) + len(asked.texts)])
+        count = len(known.texts) + len(asked.texts) + len(strange.texts)
+        by = evaluation.by_model(settings.EMBEDDING_MODEL)
+        with tqdm(total=count, unit="text", desc="Embedding", file=self.stderr, disable=None) as bar:
+            parts = [evaluation.embedded(part.texts, by, bar.update) for part in (known, asked, strange)]
         sets = Sets(parts[0], known.intents, parts[1], asked.intents, parts[2])
         result = evaluation.evaluate(sets, seed=options["seed"])
         self.stdout.write(orjson.dumps(result).decode() if options["json"] else report(result))
@@ -49,6 +46,7 @@ def report(result: dict[str, Any]) -> str:
         "asked": f"{result['texts']:,} texts",
         "accuracy": f"{result['accuracy']:.4f}",
         "calibration error": f"{result['calibration_error']:.4f} (0 is perfect)",
+        "… without calibration": f"{result['uncalibrated_error']:.4f}",
         "called unknown": f"{result['called_unknown']:.4f} of them, below a confidence of {result['threshold']}",
     }
     if result["out_of_scope_texts"]:
