@@ -15,6 +15,7 @@ from uuid import UUID
 
 from django.db import connection
 
+from inference.services import UsedPrompt
 from prompts.exceptions import LabelNotFound, TemplateError, TemplateNotFound, VersionNotFound
 from prompts.markup import Include, Piece, Value, parse
 from prompts.models import PromptTemplate, PromptVersion
@@ -98,6 +99,11 @@ class Rendering:
     def text(self) -> str | None:
         return self.messages[0]["content"] if self.is_text else None
 
+    @property
+    def used(self) -> UsedPrompt:
+        """What the request of a call with these messages keeps of them."""
+        return UsedPrompt(self.version_id, self.name, self.number, self.label)
+
 
 Tree = dict[tuple[UUID | None, str], Found]
 _kept: dict[UUID, Body] = {}
@@ -111,36 +117,57 @@ def render(
     version: int | None = None,
     variables: Mapping[str, Any],
     param: str = "",
+    gaps: bool = False,
 ) -> Rendering:
     """Render the version that a label (`production` if none is named) or a number stands for.
 
-    `owner_id` says whose templates names mean first. `param` stands before the fields that errors name. Raises
-    `TemplateNotFound`, `LabelNotFound`, `VersionNotFound`, `TemplateError`.
+    `owner_id` says whose templates names mean first. `param` stands before the fields that errors name. With `gaps`, a
+    variable without a value is left as it is written, instead of refused. Raises `TemplateNotFound`, `LabelNotFound`,
+    `VersionNotFound`, `TemplateError`.
     """
     target = str(version) if version is not None else label or DEFAULT_LABEL
+    tree, root, bodies = _loaded(owner_id, name, target, param)
+    texts = _values(_declarations(tree, bodies), variables, f"{param}variables", gaps=gaps)
+    body = bodies[root.version_id]
+    return Rendering(
+        name=root.name,
+        label="" if version is not None else target,
+        number=root.number,
+        version_id=root.version_id,
+        messages=_messages(_Writer(tree, bodies, texts), root.version_id, body),
+        is_text=body.is_text,
+    )
+
+
+def render_draft(*, owner_id: UUID, body: Body, includes: list[str]) -> list[Message]:
+    """The messages of a version that is not made yet, by the defaults of its variables; the others are left as gaps."""
+    tree = resolve(owner_id=owner_id, references=includes)
+    bodies = bodies_of({found.version_id for found in tree.values()})
+    variables = _declarations(tree, bodies) | {variable.name: variable for variable in body.variables}
+    return _messages(_Writer(tree, bodies, _values(variables, {}, "variables", gaps=True)), None, body)
+
+
+def variables_of(*, owner_id: UUID, name: str, target: str) -> tuple[Variable, ...]:
+    """What a version takes, with what it includes. `target` is a label or a number. Raises as `render` does."""
+    tree, _root, bodies = _loaded(owner_id, name, target, "")
+    return tuple(_declarations(tree, bodies).values())
+
+
+def _loaded(owner_id: UUID, name: str, target: str, param: str) -> tuple[Tree, Found, dict[UUID, Body]]:
     reference = f"{name}@{target}"
     tree = resolve(owner_id=owner_id, references=[reference])
     root = tree.get((None, reference))
     if root is None:
         raise _missing(owner_id, name, target, param)
     check_tree(tree)
-    bodies = bodies_of({found.version_id for found in tree.values()})
-    texts = _values(_declarations(tree, bodies), variables, f"{param}variables")
-    writer = _Writer(tree, bodies, texts)
-    body = bodies[root.version_id]
-    contents = [writer.text(root.version_id, pieces) for pieces in body.texts]
+    return tree, root, bodies_of({found.version_id for found in tree.values()})
+
+
+def _messages(writer: _Writer, version_id: UUID | None, body: Body) -> list[Message]:
+    contents = [writer.text(version_id, pieces) for pieces in body.texts]
     if sum(len(content.encode()) for content in contents) > MOST_BYTES:
         raise _too_large()
-    return Rendering(
-        name=root.name,
-        label="" if version is not None else target,
-        number=root.number,
-        version_id=root.version_id,
-        messages=[
-            {"role": role or "user", "content": content} for role, content in zip(body.roles, contents, strict=True)
-        ],
-        is_text=body.is_text,
-    )
+    return [{"role": role or "user", "content": content} for role, content in zip(body.roles, contents, strict=True)]
 
 
 def resolve(*, owner_id: UUID, references: list[str]) -> Tree:
@@ -227,7 +254,9 @@ def _declarations(tree: Tree, bodies: dict[UUID, Body]) -> dict[str, Variable]:
     return variables
 
 
-def _values(variables: dict[str, Variable], given: Mapping[str, Any], param: str) -> dict[str, str]:
+def _values(
+    variables: dict[str, Variable], given: Mapping[str, Any], param: str, *, gaps: bool = False
+) -> dict[str, str]:
     """The text that stands for each variable. Raises `TemplateError`."""
     for name in given:
         if name not in variables:
@@ -239,6 +268,8 @@ def _values(variables: dict[str, Variable], given: Mapping[str, Any], param: str
         value = given.get(name, variable.default)
         if value is not None:
             texts[name] = variable.text(value, param=f"{param}.{name}")
+        elif gaps and variable.required and name not in given:
+            texts[name] = f"{{{{ {name} }}}}"
         elif variable.required or name in given:
             code = "invalid_type" if name in given else "missing_variable"
             raise TemplateError(f"{name} must have a value.", code=code, param=f"{param}.{name}")
@@ -256,7 +287,7 @@ class _Writer:
     values: dict[str, str]
     written: dict[UUID, str] = field(default_factory=dict)
 
-    def text(self, version_id: UUID, pieces: tuple[Piece, ...]) -> str:
+    def text(self, version_id: UUID | None, pieces: tuple[Piece, ...]) -> str:
         parts, length = [], 0
         for piece in pieces:
             part = piece if isinstance(piece, str) else self._part(version_id, piece)
@@ -266,7 +297,7 @@ class _Writer:
             parts.append(part)
         return "".join(parts)
 
-    def _part(self, version_id: UUID, piece: Value | Include) -> str:
+    def _part(self, version_id: UUID | None, piece: Value | Include) -> str:
         if isinstance(piece, Value):
             return self.values[piece.name]
         found = self.tree.get((version_id, piece.reference))
