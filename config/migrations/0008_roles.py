@@ -1,0 +1,9 @@
+from django.db import migrations
+
+from config.roles import grant
+
+
+class Migration(migrations.Migration):
+    dependencies = [("config", "0004_roles"), ("prompts", "0008_playground")]
+
+    operations = [migrations.RunPython(grant, migrations.RunPython.noop)]
