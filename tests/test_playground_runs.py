@@ -70,6 +70,7 @@ def test_a_run_is_a_metered_call_of_the_operator_and_knows_its_version(web, temp
 
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == "text/event-stream"
+    assert "x-ratelimit-remaining-requests" in answer.headers
     events = [line.removeprefix("data: ") for line in answer.text.split("\n\n") if line]
     assert events[-1] == "[DONE]"
     sent = orjson.loads(orjson.loads(events[0])["choices"][0]["delta"]["content"])
@@ -112,7 +113,7 @@ def test_others_run_nothing(web, template, who, status):
         ({"target_a": "staging"}, 404, "label_not_found", "label"),
         ({"target_a": "7"}, 404, "version_not_found", "version"),
         ({"template": "nothing"}, 404, "template_not_found", "template"),
-        ({"model_a": "none"}, 404, "model_not_found", "model"),
+        ({"model_a": "no\0ne"}, 404, "model_not_found", "model"),
         ({"temperature": "9"}, 400, "invalid_value", "temperature"),
         ({"max_tokens": "0"}, 400, "invalid_value", "max_tokens"),
         ({"max_tokens": "99999"}, 429, "insufficient_quota", None),

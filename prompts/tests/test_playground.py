@@ -143,6 +143,7 @@ def test_two_versions_share_the_variables_and_show_what_differs(operator, templa
 def test_what_does_not_exist_says_so(operator, template):
     assert "has no label staging" in preview(operator, template, target_a="staging")["prompt-a"]
     assert "has no version 9" in preview(operator, template, target_a="9")["prompt-a"]
+    assert "has no label nowhere" in preview(operator, template, target_a="no\0where")["prompt-a"]
     templates.delete_template(template=template, by=Caller(user_id=template.user_id))
     for chosen in (str(template.pk), "nonsense"):
         assert operator.get(PAGE, {"template": chosen}).context["choice"] is None
