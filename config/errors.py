@@ -249,7 +249,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
 
 
 def page_or_json(request: HttpRequest, failure: Failure) -> HttpResponse:
-    """A page for people at the admin, JSON for everybody else."""
-    if request.path.startswith("/admin"):
+    """A page for people at the admin, the one shape for everybody else, and for scripts that ask for it there."""
+    if request.path.startswith("/admin") and request.accepts("text/html"):
         return render(request, "error.html", {"failure": failure}, status=failure.status)
     return failure.response(request)

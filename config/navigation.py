@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.urls import reverse_lazy
+from django.http import HttpRequest
+from django.urls import reverse, reverse_lazy
 
 
 def admin_page(title: str, icon: str, app: str, model: str) -> dict[str, Any]:
@@ -17,6 +18,15 @@ def admin_page(title: str, icon: str, app: str, model: str) -> dict[str, Any]:
             request.user.has_perm(f"{app}.view_{model}") or request.user.has_perm(f"{app}.change_{model}")
         ),
     }
+
+
+PLAYGROUND = reverse_lazy("admin:prompts_prompttemplate_playground")
+
+
+def among_templates(request: HttpRequest) -> bool:
+    """Whether this is a page of templates. The playground has an item of its own, and an address among theirs."""
+    pages = reverse("admin:prompts_prompttemplate_changelist")
+    return request.path.startswith(pages) and not request.path.startswith(str(PLAYGROUND))
 
 
 NAVIGATION: list[dict[str, Any]] = [
@@ -62,7 +72,13 @@ NAVIGATION: list[dict[str, Any]] = [
         "title": "Content",
         "items": [
             admin_page("Conversations", "forum", "conversations", "conversation"),
-            admin_page("Prompt templates", "description", "prompts", "prompttemplate"),
+            admin_page("Prompt templates", "description", "prompts", "prompttemplate") | {"active": among_templates},
+            {
+                "title": "Playground",
+                "icon": "experiment",
+                "link": PLAYGROUND,
+                "permission": lambda request: request.user.has_perm("prompts.run_prompttemplate"),
+            },
             admin_page("Saved prompts", "bookmark", "prompts", "savedprompt"),
             admin_page("Collections", "folder", "prompts", "collection"),
             admin_page("Share links", "link", "prompts", "sharelink"),

@@ -123,9 +123,8 @@ def _take_prompt(payload: dict[str, Any], caller: Caller) -> tuple[dict[str, Any
     if payload.get("messages") is not None:
         raise InvalidInput("Send `messages` or `prompt`, not both.", param="prompt", code="prompt_and_messages")
     rendering = render(owner_id=caller.acted_by or caller.user_id, param="prompt.", **_named_prompt(payload["prompt"]))
-    used = UsedPrompt(rendering.version_id, rendering.name, rendering.number, rendering.label)
     rest = {key: value for key, value in payload.items() if key != "prompt"}
-    return rest | {"messages": rendering.messages}, used
+    return rest | {"messages": rendering.messages}, rendering.used
 
 
 def _named_prompt(prompt: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from django.db import connection
 
+from inference.services import UsedPrompt
 from prompts.exceptions import LabelNotFound, TemplateError, TemplateNotFound, VersionNotFound
 from prompts.markup import Include, Piece, Value, parse
 from prompts.models import PromptTemplate, PromptVersion
@@ -99,6 +100,11 @@ class Rendering:
     def text(self) -> str | None:
         return self.messages[0]["content"] if self.is_text else None
 
+    @property
+    def used(self) -> UsedPrompt:
+        """What the request of a call with these messages keeps of them."""
+        return UsedPrompt(self.version_id, self.name, self.number, self.label)
+
 
 Tree = dict[tuple[UUID | None, str], Found]
 _kept: dict[UUID, Body] = {}
@@ -113,37 +119,28 @@ def render(
     variables: Mapping[str, Any],
     param: str = "",
     as_texts: bool = False,
+    gaps: bool = False,
 ) -> Rendering:
     """Render the version that a label (`production` if none is named) or a number stands for.
 
     `owner_id` says whose templates names mean first. `param` stands before the fields that errors name. With `as_texts`
-    all values are texts, and each is read as its variable's type wants (`Variable.read`). Raises `TemplateNotFound`,
-    `LabelNotFound`, `VersionNotFound`, `TemplateError`.
+    all values are texts, and each is read as its variable's type wants (`Variable.read`). With `gaps`, a variable
+    without a value is left as it is written, instead of refused. Raises `TemplateNotFound`, `LabelNotFound`,
+    `VersionNotFound`, `TemplateError`.
     """
     target = str(version) if version is not None else label or DEFAULT_LABEL
-    reference = f"{name}@{target}"
-    tree = resolve(owner_id=owner_id, references=[reference])
-    root = tree.get((None, reference))
-    if root is None:
-        raise _missing(owner_id, name, target, param)
-    check_tree(tree)
-    bodies = bodies_of({found.version_id for found in tree.values()})
-    declared = declarations(tree, {version_id: body.variables for version_id, body in bodies.items()})
+    tree, root, bodies = _loaded(owner_id, name, target, param)
+    declared = _declarations(tree, bodies)
     if as_texts:
         variables = {name: declared[name].read(text) if name in declared else text for name, text in variables.items()}
-    writer = _Writer(tree, bodies, _values(declared, variables, f"{param}variables"))
+    texts = _values(declared, variables, f"{param}variables", gaps=gaps)
     body = bodies[root.version_id]
-    contents = [writer.text(root.version_id, pieces) for pieces in body.texts]
-    if sum(len(content.encode()) for content in contents) > MOST_BYTES:
-        raise _too_large()
     return Rendering(
         name=root.name,
         label="" if version is not None else target,
         number=root.number,
         version_id=root.version_id,
-        messages=[
-            {"role": role or "user", "content": content} for role, content in zip(body.roles, contents, strict=True)
-        ],
+        messages=_messages(_Writer(tree, bodies, texts), root.version_id, body),
         is_text=body.is_text,
     )
 
@@ -152,6 +149,37 @@ def render_text(pieces: tuple[Piece, ...], variables: tuple[Variable, ...], valu
     """A text that belongs to no template and includes none. Raises `TemplateError`."""
     texts = _values({variable.name: variable for variable in variables}, values, "variables")
     return _Writer({}, {}, texts).text(None, pieces)
+
+
+def render_draft(*, owner_id: UUID, body: Body, includes: list[str]) -> list[Message]:
+    """The messages of a version that is not made yet, by the defaults of its variables; the others are left as gaps."""
+    tree = resolve(owner_id=owner_id, references=includes)
+    bodies = bodies_of({found.version_id for found in tree.values()})
+    variables = _declarations(tree, bodies) | {variable.name: variable for variable in body.variables}
+    return _messages(_Writer(tree, bodies, _values(variables, {}, "variables", gaps=True)), None, body)
+
+
+def variables_of(*, owner_id: UUID, name: str, target: str) -> tuple[Variable, ...]:
+    """What a version takes, with what it includes. `target` is a label or a number. Raises as `render` does."""
+    tree, _root, bodies = _loaded(owner_id, name, target, "")
+    return tuple(_declarations(tree, bodies).values())
+
+
+def _loaded(owner_id: UUID, name: str, target: str, param: str) -> tuple[Tree, Found, dict[UUID, Body]]:
+    reference = f"{name}@{target}"
+    tree = resolve(owner_id=owner_id, references=[reference])
+    root = tree.get((None, reference))
+    if root is None:
+        raise _missing(owner_id, name, target, param)
+    check_tree(tree)
+    return tree, root, bodies_of({found.version_id for found in tree.values()})
+
+
+def _messages(writer: _Writer, version_id: UUID | None, body: Body) -> list[Message]:
+    contents = [writer.text(version_id, pieces) for pieces in body.texts]
+    if sum(len(content.encode()) for content in contents) > MOST_BYTES:
+        raise _too_large()
+    return [{"role": role or "user", "content": content} for role, content in zip(body.roles, contents, strict=True)]
 
 
 def resolve(*, owner_id: UUID, references: list[str]) -> Tree:
@@ -235,6 +263,10 @@ def _characters(content: Any) -> int:
     return len(content) if isinstance(content, str) else sum(len(message["content"]) for message in content)
 
 
+def _declarations(tree: Tree, bodies: dict[UUID, Body]) -> dict[str, Variable]:
+    return declarations(tree, {version_id: body.variables for version_id, body in bodies.items()})
+
+
 def declarations(tree: Tree, of_versions: Mapping[UUID, tuple[Variable, ...]]) -> dict[str, Variable]:
     """The variables of all versions together; where two declare the same one, the outer declaration counts."""
     variables: dict[str, Variable] = {}
@@ -244,7 +276,9 @@ def declarations(tree: Tree, of_versions: Mapping[UUID, tuple[Variable, ...]]) -
     return variables
 
 
-def _values(variables: dict[str, Variable], given: Mapping[str, Any], param: str) -> dict[str, str]:
+def _values(
+    variables: dict[str, Variable], given: Mapping[str, Any], param: str, *, gaps: bool = False
+) -> dict[str, str]:
     """The text that stands for each variable. Raises `TemplateError`."""
     for name in given:
         if name not in variables:
@@ -256,6 +290,8 @@ def _values(variables: dict[str, Variable], given: Mapping[str, Any], param: str
         value = given.get(name, variable.default)
         if value is not None:
             texts[name] = variable.text(value, param=f"{param}.{name}")
+        elif gaps and variable.required and name not in given:
+            texts[name] = f"{{{{ {name} }}}}"
         elif variable.required or name in given:
             code = "invalid_type" if name in given else "missing_variable"
             raise TemplateError(f"{name} must have a value.", code=code, param=f"{param}.{name}")

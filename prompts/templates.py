@@ -18,7 +18,17 @@ from prompts.exceptions import LabelNotFound, TemplateError, TemplateNotFound, V
 from prompts.markup import Include, Value, parse, place
 from prompts.models import PromptLabel, PromptTemplate, PromptVersion
 from prompts.models.templates import LABEL_PATTERN
-from prompts.rendering import MOST_BYTES, bodies_of, check_tree, not_a_text, parsed, resolve
+from prompts.rendering import (
+    MOST_BYTES,
+    Body,
+    Message,
+    bodies_of,
+    check_tree,
+    not_a_text,
+    parsed,
+    render_draft,
+    resolve,
+)
 from prompts.variables import MOST_VARIABLES, Variable, declared
 
 ROLES = ("system", "developer", "user", "assistant")
@@ -45,16 +55,26 @@ def own_template(*, user_id: UUID, name: str) -> PromptTemplate:
 
 
 def create_template(
-    *, by: Caller, name: str, content: Any = None, variables: Any = None, commit_message: str = "", **fields: Any
+    *,
+    by: Caller,
+    name: str,
+    owner_id: UUID | None = None,
+    content: Any = None,
+    variables: Any = None,
+    commit_message: str = "",
+    **fields: Any,
 ) -> PromptTemplate:
-    """A new template, with a first version if there is content.
+    """A new template, with a first version if there is content. It is the caller's own, or its `owner_id`'s.
 
-    Raises `Conflict` if the name is taken, `NotAllowed` if it is to be shared and `by` is no operator, `TemplateError`.
+    Raises `Conflict` if the name is taken, `NotAllowed` if it is to be shared, or another's, and `by` is no operator;
+    `TemplateError`.
     """
     _check_sharing(by, fields)
+    if owner_id not in {None, by.user_id} and not by.has_perm(SHARING):
+        raise NotAllowed("Only operators make templates for others.")
     try:
         with transaction.atomic():
-            template = PromptTemplate.objects.create(user_id=by.user_id, name=name, **fields)
+            template = PromptTemplate.objects.create(user_id=owner_id or by.user_id, name=name, **fields)
             audit.record("prompt_template.created", by=by, target=template)
             if content is not None:
                 add_version(
@@ -105,11 +125,7 @@ def add_version(
 
     Raises `TemplateError` for whatever could not be rendered later, as far as that is known now.
     """
-    check_content(content)
-    texts = _texts(content)
-    names = _named(texts)
-    body = parsed(content, _own_variables(names, texts, variables))
-    includes = _check_includes(template, texts)
+    body, includes = _checked(template, content, variables)
     with transaction.atomic():
         locked = _locked(template)
         locked.latest_version += 1
@@ -125,6 +141,12 @@ def add_version(
         )
         audit.record("prompt_version.created", by=by, target=template, number=version.number)
     return version
+
+
+def preview(*, template: PromptTemplate, content: Any, variables: Any = None) -> list[Message]:
+    """The messages of a version that is not made, by its defaults. Refused as `add_version` refuses it."""
+    body, includes = _checked(template, content, variables)
+    return render_draft(owner_id=template.user_id, body=body, includes=includes)
 
 
 def move_label(
@@ -171,6 +193,14 @@ def remove_label(*, template: PromptTemplate, label: str, by: Caller) -> None:
         if not deleted:
             raise LabelNotFound
         audit.record("prompt_label.removed", by=by, target=template, label=label)
+
+
+def _checked(template: PromptTemplate, content: Any, variables: Any) -> tuple[Body, list[str]]:
+    """A version as it could be made now, and what it includes. Raises `TemplateError`."""
+    check_content(content)
+    texts = _texts(content)
+    body = parsed(content, _own_variables(_named(texts), texts, variables))
+    return body, _check_includes(template, texts)
 
 
 def check_content(content: Any) -> None:

@@ -40,6 +40,11 @@ def admitted_caller(request: HttpRequest) -> Caller:
     return caller
 
 
+def admit(request: HttpRequest, caller: Caller, route_class: RouteClass) -> None:
+    """`RateLimitExceeded` unless a caller who is known already, such as a signed-in operator, may ask once more."""
+    _admit(request, rates.decide(rates.subjects_of(caller, route_class)))
+
+
 def admit_address(request: HttpRequest, *, rate: str = ANONYMOUS) -> None:
     """`RateLimitExceeded` unless this address may ask once more without credentials.
 

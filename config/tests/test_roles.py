@@ -105,6 +105,8 @@ ACTIONS = {
     "quotas.quota.clear_override": OPERATORS,
     "quotas.grant.revoke": HELPERS,
     "accounts.user.add_quota": OPERATORS,
+    "prompts.prompttemplate.try_out": OPERATORS,
+    "prompts.prompttemplate.new_version": OPERATORS,
     "prompts.prompttemplate.move_label": OPERATORS,
     "prompts.prompttemplate.share": OPERATORS,
     "prompts.savedprompt.import_file": OPERATORS,
@@ -118,6 +120,7 @@ ADD = {
     *("accounts.user", "accounts.apikey", "quotas.plan", "quotas.featureflag", "quotas.webhookendpoint"),
     *("inference.provider", "inference.model", "inference.price", "prompts.intentpattern"),
     "prompts.technique",
+    "prompts.prompttemplate",
 }
 
 MODELS = {model._meta.label_lower: model for model in admin.site._registry}

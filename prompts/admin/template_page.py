@@ -10,6 +10,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from accounts.admin.display import EMPTY, label, link_to_list
+from prompts.admin.usage_charts import usage_charts
 from prompts.diffs import compare, lines_of
 from prompts.exceptions import TemplateError
 from prompts.models import PromptTemplate, PromptVersion
@@ -47,7 +48,8 @@ def page_context(template: PromptTemplate, query: QueryDict) -> dict[str, Any]:
         "new": new.number,
         "heading": f"Version {new.number}",
         "text": "\n".join(lines_of(new)),
-        **_changes(old, new),
+        **changes_between(old, new),
+        "charts": usage_charts(versions),
     }
 
 
@@ -99,7 +101,8 @@ def _chosen(template: PromptTemplate, wanted: str | None, otherwise: int) -> Pro
     return template.versions.filter(number=number).first() or template.versions.get(number=otherwise)
 
 
-def _changes(old: PromptVersion, new: PromptVersion) -> dict[str, Any]:
+def changes_between(old: PromptVersion, new: PromptVersion) -> dict[str, Any]:
+    """`changes`, kinds and lines for a `<pre class="diff">`, or a `note` that says why there are none."""
     try:
         unified = compare(old, new).unified.split("\n")
     except TemplateError as refusal:

@@ -1,4 +1,4 @@
-"""Prompt templates belong to their users. Operators read them, move labels, and share what everybody may use."""
+"""Prompt templates belong to their users. Operators read and write them, try them out, move labels, and share."""
 
 from __future__ import annotations
 
@@ -7,18 +7,22 @@ from typing import Any, cast
 from django import forms
 from django.contrib import admin
 from django.db.models import Prefetch, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 from django.utils.html import format_html_join
+from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import AutocompleteSelectFilter, BooleanRadioFilter
 from unfold.decorators import action, display
 from unfold.forms import BaseDialogForm
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
-from accounts.admin.base import HistoryAdmin, as_uuid
+from accounts.admin.base import as_uuid
 from accounts.admin.display import EMPTY, label
 from prompts import templates
+from prompts.admin.playground import PlaygroundAdmin
 from prompts.admin.template_page import page_context
+from prompts.admin.writing import WritingAdmin
 from prompts.models import PromptLabel, PromptTemplate
 from prompts.models.templates import DEFAULT_LABEL, LABEL_PATTERN, PromptTemplateQuerySet
 from prompts.rendering import MOST_VERSION
@@ -45,7 +49,7 @@ class SharingDialog(BaseDialogForm):
 
 
 @admin.register(PromptTemplate)
-class PromptTemplateAdmin(HistoryAdmin):
+class PromptTemplateAdmin(PlaygroundAdmin, WritingAdmin):
     purpose = (
         "Prompts under a name. Calls name a template and a label, such as production; a label stands for one version "
         "and moves to another without a deployment. Versions never change. Usage is counted every ten minutes."
@@ -62,7 +66,7 @@ class PromptTemplateAdmin(HistoryAdmin):
     search_fields = ("name", "description", "user__email")
     search_help_text = "Name, description, user's e-mail, or the id of a template or a version"
     ordering = ("-id",)
-    actions_detail = ("move_label", "share")
+    actions_detail = ("try_out", "new_version", "move_label", "share")
     change_form_outer_after_template = "admin/prompts/prompttemplate/versions.html"
     fields = (
         *(("name", "user"), "description", ("shown_tags", "state"), ("shown_labels", "protected")),
@@ -86,7 +90,12 @@ class PromptTemplateAdmin(HistoryAdmin):
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         found = self.get_object(request, object_id)
-        context = {**(page_context(found, request.GET) if found else {}), **(extra_context or {})}
+        context = {
+            "may_run": found is not None and self.has_run_permission(request, object_id),
+            "may_write": found is not None and self.has_operate_permission(request, object_id),
+            **(page_context(found, request.GET) if found else {}),
+            **(extra_context or {}),
+        }
         answer: HttpResponse = super().change_view(request, object_id, form_url, context)
         return answer
 
@@ -123,6 +132,11 @@ class PromptTemplateAdmin(HistoryAdmin):
             return False
         return obj is None or PromptTemplate.objects.alive().filter(pk=obj).exists()
 
+    @action(description="Playground", icon="experiment", permissions=["run"])
+    def try_out(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        address = reverse("admin:prompts_prompttemplate_playground")
+        return HttpResponseRedirect(f"{address}?{urlencode({'template': object_id})}")
+
     @action(
         description="Move a label",
         icon="label",
@@ -146,7 +160,7 @@ class PromptTemplateAdmin(HistoryAdmin):
         dialog={
             "title": "Who may use this template?",
             "description": "What is shared everybody can read, in all versions, and use by its name. Only its owner "
-            "changes it. When it is shared no more, calls of others that name it are refused.",
+            "and operators change it. When it is shared no more, calls of others that name it are refused.",
             "form_class": SharingDialog,
             "form_submit_text": "Save",
         },

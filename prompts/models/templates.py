@@ -69,6 +69,7 @@ class PromptTemplate(models.Model):
 
     class Meta:
         ordering = ("-id",)
+        permissions: ClassVar = [("run_prompttemplate", "Can run prompt templates on models")]
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["user", "name"], condition=Q(deleted_at=None), name="prompttemplate_name"),
             models.UniqueConstraint(

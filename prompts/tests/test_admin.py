@@ -33,21 +33,23 @@ def test_a_template_shows_its_versions_what_changed_and_what_they_cost(client, o
     version = templates.add_version(
         template=template, by=Caller(user_id=alice.pk), content="Hi <b>{{ who }}</b>\nBye", commit_message="Shorter"
     )
-    PromptUsage.objects.create(
-        version=version,
-        day="2026-01-01",
-        requests=4,
-        errors=1,
-        input_tokens=60,
-        output_tokens=40,
-        cost=80_000,
-        processing_time=1000,
-    )
+    used = {"day": "2026-01-01", "requests": 4, "errors": 1, "input_tokens": 60, "output_tokens": 40}
+    PromptUsage.objects.create(version=version, **used, cost=80_000, processing_time=1000)
+    assert "version-charts" not in client.get(page(template)).content.decode()
+    PromptUsage.objects.create(version=template.versions.get(number=1), **used, cost=40_000, processing_time=4000)
 
-    html = client.get(page(template)).content.decode()
+    answer = client.get(page(template))
+    html, charts = answer.content.decode(), answer.context["charts"]
 
     for shown in ("Shorter", "25.0 %", "$0.08", "$0.02", "250 ms", f"prompt_version_id__exact={version.pk}"):
         assert shown in html
+    assert [(chart["title"], [(bar["width"], bar["text"]) for bar in chart["bars"]]) for chart in charts] == [
+        ("Calls", [("100.0", "4"), ("100.0", "4")]),
+        ("Failed", [("100.0", "25.0 %"), ("100.0", "25.0 %")]),
+        ("Tokens of a call", [("100.0", "25"), ("100.0", "25")]),
+        ("Cost of a call", [("100.0", "$0.02"), ("50.0", "$0.01")]),
+        ("Time of a call", [("25.0", "250 ms"), ("100.0", "1,000 ms")]),
+    ]
     assert '<span data-kind="removed">-Hello &lt;b&gt;{{ who }}&lt;/b&gt;' in html
     assert '<span data-kind="added">+Hi &lt;b&gt;{{ who }}&lt;/b&gt;' in html
     assert "Nothing is different." in client.get(page(template), {"from": "2", "to": "2"}).content.decode()

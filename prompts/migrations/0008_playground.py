@@ -1,0 +1,15 @@
+from django.db import migrations
+
+
+class Migration(migrations.Migration):
+    dependencies = [("prompts", "0006_saved")]
+
+    operations = [
+        migrations.AlterModelOptions(
+            name="prompttemplate",
+            options={
+                "ordering": ("-id",),
+                "permissions": [("run_prompttemplate", "Can run prompt templates on models")],
+            },
+        ),
+    ]
