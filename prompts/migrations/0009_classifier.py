@@ -4,7 +4,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('prompts', '0004_intents'),
+        ('prompts', '0008_playground'),
     ]
 
     operations = [
