@@ -2,11 +2,12 @@
 
 from prompts.models.history import PromptHistory
 from prompts.models.intents import IntentClassifier, IntentPattern
-from prompts.models.saved import SavedPrompt
+from prompts.models.saved import Collection, SavedPrompt, ShareLink
 from prompts.models.techniques import Technique, TechniqueEffectiveness, TechniqueVersion
 from prompts.models.templates import PromptLabel, PromptTemplate, PromptUsage, PromptVersion
 
 __all__ = [
+    "Collection",
     "IntentClassifier",
     "IntentPattern",
     "PromptHistory",
@@ -15,6 +16,7 @@ __all__ = [
     "PromptUsage",
     "PromptVersion",
     "SavedPrompt",
+    "ShareLink",
     "Technique",
     "TechniqueEffectiveness",
     "TechniqueVersion",
