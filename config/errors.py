@@ -30,6 +30,7 @@ from accounts.exceptions import (
     TooManyRequests,
 )
 from inference.exceptions import BodyTooLarge, ServerStopping, UpstreamError, UpstreamRefused, UpstreamTimeout
+from prompts.exceptions import EmbeddingUnavailable
 from quotas.exceptions import (
     AnswerNotKept,
     BillingNotConfigured,
@@ -85,6 +86,7 @@ DOMAIN_ERRORS: tuple[tuple[type[DomainError], int, str], ...] = (
     (BillingNotConfigured, 501, "api_error"),
     (StripeUnavailable, 503, "api_error"),
     (ServerStopping, 503, "api_error"),
+    (EmbeddingUnavailable, 503, "api_error"),
     (UpstreamTimeout, 504, "api_error"),
     (UpstreamError, 502, "api_error"),
     (DomainError, 400, "invalid_request_error"),

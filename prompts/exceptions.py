@@ -1,4 +1,5 @@
 from accounts.exceptions import InvalidInput, NotFound
+from inference.exceptions import UpstreamError
 
 
 class TemplateError(InvalidInput):
@@ -21,3 +22,13 @@ class VersionNotFound(NotFound):
 class LabelNotFound(NotFound):
     code = "label_not_found"
     message = "The template has no such label."
+
+
+class InvalidCursor(NotFound):
+    code = "invalid_cursor"
+    message = "The cursor is not of this search."
+
+
+class EmbeddingUnavailable(UpstreamError):
+    code = "embedding_unavailable"
+    message = "A search by meaning needs the embedding model, which does not answer. Use mode=text, or try again."

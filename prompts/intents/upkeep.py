@@ -12,7 +12,6 @@ from uuid import UUID
 
 import numpy as np
 import structlog
-from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import Max, Q, QuerySet
 from django.db.models.functions import Now
@@ -24,7 +23,7 @@ from accounts.exceptions import Conflict, DomainError
 from inference.system_calls import embed
 from prompts.intents import arithmetic
 from prompts.intents.training import Trained, train
-from prompts.models import IntentClassifier, IntentPattern
+from prompts.models import EmbeddingModel, IntentClassifier, IntentPattern
 from prompts.models.intents import DIMENSIONS
 
 log = structlog.get_logger(__name__)
@@ -51,7 +50,7 @@ def tend(now: datetime | None = None) -> None:
 
 def embed_some(most: int = BATCH) -> int:
     """Embed some of the patterns that wait for it; how many there were. Raises `ModelNotFound`, `UpstreamError`."""
-    model = settings.EMBEDDING_MODEL
+    model = EmbeddingModel.objects.active_name()
     claimed = _claim(model, most)
     if not claimed:
         return 0
@@ -105,7 +104,7 @@ def request_if_due(now: datetime) -> bool:
     has_classifier = IntentClassifier.objects.filter(is_active=True).exists()
     if has_classifier and changed_at > now - REST:
         return False
-    if patterns.waiting_for(settings.EMBEDDING_MODEL).exists() or not patterns.active().exists():
+    if patterns.waiting_for(EmbeddingModel.objects.active_name()).exists() or not patterns.active().exists():
         return False
     try:
         request_training(by=None)
@@ -120,7 +119,7 @@ def train_pending() -> IntentClassifier | None:
     if version is None or not _begin(version):
         return None
     row = IntentClassifier.objects.filter(pk=version.pk, status=Status.TRAINING)
-    model = settings.EMBEDDING_MODEL
+    model = EmbeddingModel.objects.active_name()
     known = list(IntentPattern.objects.embedded_by(model).order_by("id").values_list("intent", "embedding"))
     vectors = np.array([embedding for _intent, embedding in known], dtype=np.float32)
     try:
