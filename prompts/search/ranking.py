@@ -31,7 +31,9 @@ SETTINGS = {
 # taken for a tag, which counts for nothing. They are private to Unicode, and taken out of the text before.
 MARK, UNMARK, LESS, GREATER = "\ue000", "\ue001", "\ue002", "\ue003"
 PLAIN = ("<>" + MARK + UNMARK, LESS + GREATER)
-IN_BODY = f"StartSel={MARK}, StopSel={UNMARK}, MaxFragments=2, MinWords=12, MaxWords=30, FragmentDelimiter=' … '"
+IN_BODY = (
+    f"FragmentDelimiter=' … ', StartSel={MARK}, StopSel={UNMARK}, MaxFragments=2, MinWords=12, MaxWords=30, ShortWord=0"
+)
 IN_TITLE = f"StartSel={MARK}, StopSel={UNMARK}, HighlightAll=true"
 
 SCORES = {

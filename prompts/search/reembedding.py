@@ -72,7 +72,7 @@ def _embed_documents(model: EmbeddingModel, say: Say) -> None:
     rows = DocumentEmbedding.objects.filter(model=model)
     waiting, count = rows.waiting().count(), rows.count()
     say("documents", count - waiting, count)
-    while done := vectors.embed_some(model):
+    while done := vectors.embed_some(model, vectors.BATCH):
         waiting -= done
         say("documents", count - max(waiting, 0), count)
 
