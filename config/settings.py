@@ -400,6 +400,7 @@ SPECTACULAR_SETTINGS = {
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "config.schema.add_openai_surface",
+        "config.search_schema.add_searches",
     ],
     "ENUM_NAME_OVERRIDES": {
         "Resource": "quotas.meters.Resource",

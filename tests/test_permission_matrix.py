@@ -112,6 +112,8 @@ MATRIX = """
     DELETE /api/v1/prompts/templates/<name>/labels/<label>  401    404    204    403    404    404    404
     POST   /api/v1/prompts/templates/<name>/render          401    404    200    403    404    404    404
     POST   /api/v1/prompts/classify                         401    200    200    403    200    200    200
+    GET    /api/v1/prompts/search                           401    400    400    403    400    400    400
+    POST   /api/v1/prompts/suggestions                      401    200    200    403    200    200    200
 
     GET    /api/v1/conversations                            401    200    200    403    200    200    200
     POST   /api/v1/conversations                            401    201    201    403    201    201    201
@@ -134,6 +136,7 @@ MATRIX = """
 # Of links in mails: one that does not exist. Their pages refuse what was not posted by themselves.
 # Of billing: who is on the default plan has nothing to change, and without keys nothing is sold. What happens with them
 # is shown in quotas/tests/test_billing_api.py.
+# Of searches: one for nothing. What is found by whom is shown in prompts/tests/test_search_documents.py.
 # Of the calls to models: a model that does not exist. What a model answers, and whose conversation may be named, is
 # shown against a real server in test_openai_client.py.
 AMOUNTS = {"amounts": {"llm.requests": 1}}
@@ -164,13 +167,14 @@ BODIES = {
     "PUT /api/v1/prompts/templates/<name>/labels/<label>": lambda: {"version": 1},
     "POST /api/v1/prompts/templates/<name>/render": lambda: {"variables": {"who": "Ada"}},
     "POST /api/v1/prompts/classify": lambda: {"text": "Translate this sentence into French"},
+    "POST /api/v1/prompts/suggestions": lambda: {"text": "Translate this sentence into French"},
     "POST /v1/chat/completions": lambda: {"model": "none", "messages": [{"role": "user", "content": "Hello"}]},
     "POST /v1/embeddings": lambda: {"model": "none", "input": "Hello"},
 }
 
 
-# Its view works as those of /v1 do.
-THREADED = {"/api/v1/prompts/classify"}
+# Their views work as those of /v1 do.
+THREADED = {"/api/v1/prompts/classify", "/api/v1/prompts/search", "/api/v1/prompts/suggestions"}
 
 
 def rows():

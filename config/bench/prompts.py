@@ -1,4 +1,4 @@
-"""`manage.py bench prompts`: how well intents are told apart, beside what was promised."""
+"""`manage.py bench prompts`: how well intents are told apart and prompts are found, beside what was promised."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from config.bench import machine
+from config.bench import machine, search
 from config.bench.installation import Installation
 from config.embedded.modelserver.embeddings import Embedder
 from config.embedded.process import StartProblemError
@@ -42,7 +42,8 @@ def run(path: Path, *, quick: bool, say: Callable[[str], None]) -> dict[str, Any
             begun = time.perf_counter()
             results.append(evaluation.evaluate(chosen(data, seed, by, strange), seed=seed))
             say(f"Seed {seed} took {time.perf_counter() - begun:.1f} s.")
-        return machine.describe() | {"promised": PROMISED, "seeds": results} | means(results)
+        searched = search.run(data, by, quick=quick, say=say)
+        return machine.describe() | {"promised": PROMISED, "seeds": results, "search": searched} | means(results)
     finally:
         installation.stop()
 

@@ -41,7 +41,25 @@ def prompts(result: dict[str, Any]) -> str:
         cells = [_number(promised.get(name), 10, 2), _number(result["mean"][name], 10, 4)]
         cells += [_number(worst.get(name), 10, 4), "    ", " ".join(f"{one[name]:.4f}" for one in seeds)]
         lines.append(f"{title:36}" + "".join(cells))
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *_search(result["search"])])
+
+
+def _search(result: dict[str, Any]) -> list[str]:
+    lines = [f"{'search, nDCG@10':36}{'text':>10}{'semantic':>10}{'hybrid':>10}{'texts':>10}{'questions':>12}"]
+    for name, found in result["quality"].items():
+        cells = [_number(found[mode], 10, 4) for mode in ("text", "semantic", "hybrid")]
+        lines.append(f"{name:36}" + "".join(cells) + f"{found['texts']:>10,}{found['questions']:>12,}")
+    speed, promised = result["speed"], result["promised"]
+    titles = {
+        "recall": ("recall@10 of the index", promised["recall"], 4),
+        "p50_ms": ("p50 of a search, ms", None, 2),
+        "bare_p50_ms": ("p50 of its statement alone, ms", None, 2),
+        "ratio": ("… times that", promised["ratio"], 2),
+    }
+    lines += ["", f"{'semantic, of ' + format(speed['documents'], ',') + ' prompts':36}{'promised':>10}{'found':>10}"]
+    for name, (title, least, digits) in titles.items():
+        lines.append(f"{title:36}{_number(least, 10, 2)}{_number(speed[name], 10, digits)}")
+    return lines
 
 
 def metered(result: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.contrib.postgres.search import SearchQuery, SearchRank
+from django.contrib.postgres.search import CombinedSearchQuery, SearchQuery, SearchRank
 from django.db import models
 from django.db.models import F, Q, QuerySet, Value
 from pgvector import HalfVector
@@ -24,12 +24,37 @@ DEPTH = 100
 MOST_BY_TEXT = 1_000
 # Ranks are divided by 1 + the logarithm of the length: long texts have every word somewhere.
 RANK_NORMALIZATION = 1
+# The share of words that are no stop words, from which on their stems say what a question is about.
+LEAST_TELLING = 0.6
+IS_TELLING = "length(to_tsvector('english', %s::text)) >= %s * length(to_tsvector('simple', %s::text))"
 # Up to so many documents, looking at each takes milliseconds and misses none.
 EXACT_UP_TO = 5_000
 # Of a draft, so many words are looked for where its meaning cannot be.
 MOST_WORDS = 50
 # As the documents are read: what stands in < and > is words.
 NO_TAGS = str.maketrans("<>", "  ")
+
+
+class Words(CombinedSearchQuery):
+    """Finds what has all words as they are, or the English stems of all but stop words."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        plain, stems = (SearchQuery(text, config=config, search_type="websearch") for config in ("simple", "english"))
+        super().__init__(plain, "||", stems, None)
+
+
+class TellingWords(Words):
+    """The same, but of a question that is mostly stop words, all words as they are.
+
+    What is left of "what is your name" without them stands in many documents that are about something else.
+    """
+
+    def as_sql(self, compiler: Any, *args: Any, **options: Any) -> Any:
+        both, of_both = super().as_sql(compiler, *args, **options)
+        plain, of_plain = compiler.compile(self.lhs)
+        values = (self.text, LEAST_TELLING, self.text, *of_both, *of_plain)
+        return f"(CASE WHEN {IS_TELLING} THEN {both} ELSE {plain} END)", values
 
 
 class AnyWord(SearchQuery):
@@ -78,8 +103,10 @@ def find(asked: Asked, meaning: Meaning | None = None) -> list[dict[str, Any]]:
         text = _by_text(visible, words)[:MOST_BY_TEXT]
         return ranked(Halves(words, text=text), after=asked.after, most=asked.limit + 1)
     assert meaning is not None
-    # What is excluded and nothing else ranks nothing.
-    text_half = _by_text(visible, words).filter(score__gt=0)[:DEPTH] if asked.mode == Mode.HYBRID else None
+    text_half = None
+    if asked.mode == Mode.HYBRID:
+        # What only excludes words ranks nothing.
+        text_half = _by_text(visible, words_of(asked, TellingWords)).filter(score__gt=0)[:DEPTH]
     is_exact = visible.order_by()[: EXACT_UP_TO + 1].count() <= EXACT_UP_TO
     halves = Halves(words, text_half, nearest(visible, meaning, is_exact=is_exact))
     rows = ranked(halves, after=asked.after, most=asked.limit + 1)
@@ -109,13 +136,12 @@ def visible_documents(user_id: UUID, filters: Filters) -> QuerySet[SearchDocumen
     return found.filter(favourite) if filters.is_favourite else found.exclude(favourite)
 
 
-def words_of(asked: Asked) -> models.Expression:
-    """The question as the text search understands it: its words as they are, or their English stems."""
+def words_of(asked: Asked, kind: type[Words] = Words) -> models.Expression:
+    """The question as the text search understands it."""
     text = asked.text.translate(NO_TAGS)
     if asked.any_word:
         return AnyWord(" ".join(text.split()[:MOST_WORDS]), config="english")
-    plain, stems = (SearchQuery(text, config=config, search_type="websearch") for config in ("simple", "english"))
-    return plain | stems
+    return kind(text)
 
 
 def nearest(visible: QuerySet[SearchDocument], meaning: Meaning, *, is_exact: bool) -> QuerySet[Any]:

@@ -49,7 +49,7 @@ class Question:
                 outcome.answer = Answer(200, JSON_HEADERS, orjson.dumps(self.result))
         inference.settle(self.call)
         if vector is not None:
-            _remember(self.text, self.model, vector)
+            remember(self.text, self.model, vector)
 
 
 def open_question(
@@ -71,7 +71,7 @@ def known_vector(text: str, model: EmbeddingModel) -> Vector | None:
     return np.frombuffer(found, dtype=np.float32) if isinstance(found, bytes) else None
 
 
-def _remember(text: str, model: EmbeddingModel, vector: Vector) -> None:
+def remember(text: str, model: EmbeddingModel, vector: Vector) -> None:
     client = redis_client()
     try:
         if not client.is_away:

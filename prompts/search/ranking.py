@@ -15,8 +15,8 @@ from prompts.search.modes import Mode
 
 # Reciprocal rank fusion, of Cormack, Clarke and Büttcher (SIGIR 2009), who found this constant.
 RANK_CONSTANT = 60
-# What has all the words is a stronger sign than what is near, so documents at the first places by words come first.
-TEXT_WEIGHT, MEANING_WEIGHT = 1.5, 1.0
+# What has all the words is a stronger sign than what is near: the first ten by words come before whatever is only near.
+TEXT_WEIGHT, MEANING_WEIGHT = 1.15, 1.0
 
 # How far the graph of vectors is walked: at first, and at most where much of it may not be seen. Plans are made for
 # the very question: how rare its words are decides which index helps.

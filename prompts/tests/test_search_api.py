@@ -242,7 +242,7 @@ def test_ranks_are_fused_by_their_reciprocals(alice, library):
 
     scores = {row["title"]: (row["text_place"], row["meaning_place"], row["score"]) for row in rows}
     assert scores["Open"] == (None, 1, pytest.approx(1 / 61))
-    assert scores["Answer to a customer"] == (1, 2, pytest.approx(1.5 / 61 + 1 / 62))
+    assert scores["Answer to a customer"] == (1, 2, pytest.approx(1.15 / 61 + 1 / 62))
     assert [row["score"] for row in rows] == sorted((row["score"] for row in rows), reverse=True)
 
 
