@@ -53,8 +53,9 @@ def _search(result: dict[str, Any]) -> list[str]:
     titles = {
         "recall": ("recall@10 of the index", promised["recall"], 4),
         "p50_ms": ("p50 of a search, ms", None, 2),
-        "bare_p50_ms": ("p50 of its statement alone, ms", None, 2),
+        "bare_p50_ms": ("p50 of its statements alone, ms", None, 2),
         "ratio": ("… times that", promised["ratio"], 2),
+        "ranking_p50_ms": ("p50 of the ranking alone, ms", None, 2),
     }
     lines += ["", f"{'semantic, of ' + format(speed['documents'], ',') + ' prompts':36}{'promised':>10}{'found':>10}"]
     for name, (title, least, digits) in titles.items():

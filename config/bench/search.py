@@ -15,17 +15,17 @@ import psycopg
 from django.db import connection, transaction
 
 from accounts.models import User
-from config.bench import search_sets
+from config.bench import search_sets, statements
 from config.bench.installation import conninfo
+from config.bench.replay import Transaction
 from config.bench.search_sets import Labelled, Rows
 from prompts.intents import arithmetic
 from prompts.intents.arithmetic import Matrix, Vector
 from prompts.intents.evaluation import Embed
 from prompts.models import DocumentEmbedding, SavedPrompt
 from prompts.search import questions, searches, vectors
-from prompts.search.finding import Asked, Filters, Meaning, find, nearest, visible_documents, words_of
+from prompts.search.finding import Asked, Filters, Meaning, find, nearest, visible_documents
 from prompts.search.modes import Mode
-from prompts.search.ranking import SETTINGS, Halves, statement_of
 
 DOCUMENTS, QUICK_DOCUMENTS = 100_000, 3_000
 ASKED, QUICK_ASKED = 200, 30
@@ -130,28 +130,31 @@ def _recall(asked: Asked, meaning: Meaning) -> float:
 
 
 def _times(user_id: UUID, asked: list[str], found: list[Meaning], rounds: int) -> dict[str, float]:
-    """Medians, in milliseconds, of the service and of its statement on a connection of its own, taken in turns."""
-    service, bare = [], []
-    with psycopg.connect(conninfo(), autocommit=True) as plain:
-        for name, value in SETTINGS.items():
-            plain.execute("SELECT set_config(%s, %s, false)", [name, value])
+    """Medians, in milliseconds, of the service, of its statements alone and of the ranking alone, taken in turns."""
+    times: dict[str, list[float]] = {"p50_ms": [], "bare_p50_ms": [], "ranking_p50_ms": []}
+    with psycopg.connect(conninfo(), prepare_threshold=2) as plain:
         for turn in range(rounds + 1):
             for text, meaning in zip(asked, found, strict=True):
-                one = Asked(user_id, text, Mode.SEMANTIC, 20)
+                one, own = Asked(user_id, text, Mode.SEMANTIC, 20), Transaction()
                 questions.remember(text, meaning.model, meaning.vector)
-                near = nearest(visible_documents(user_id, Filters()), meaning, is_exact=False)
-                statement, values = statement_of(Halves(words_of(one), meaning=near), after=None, most=21)
-                bare.append(_seconds(partial(_rows, plain, statement, values)))
-                service.append(_seconds(partial(_served, one)))
-            if turn == 0:  # everything is read from the disk once
-                service, bare = [], []
-    p50 = {"p50_ms": statistics.median(service) * 1000, "bare_p50_ms": statistics.median(bare) * 1000}
+                statements.watch(partial(_served, one), own)
+                both = [("p50_ms", _seconds(partial(_served, one))), *_replayed(plain, own)]
+                for name, seconds in both if turn else ():  # at first, everything is read from the disk
+                    times[name].append(seconds)
+    p50 = {name: statistics.median(one) * 1000 for name, one in times.items()}
     p50["ratio"] = p50["p50_ms"] / p50["bare_p50_ms"]
     return {name: round(value, 3) for name, value in p50.items()}
 
 
-def _rows(plain: psycopg.Connection[Any], statement: str, values: list[Any]) -> list[Any]:
-    return plain.execute(statement, values).fetchall()
+def _replayed(plain: psycopg.Connection[Any], own: Transaction) -> list[tuple[str, float]]:
+    """How long the statements of a search take with nothing of Django, and how long its last one, the ranking."""
+    begun = time.perf_counter()
+    with plain.transaction():
+        for statement, values in own.statements:
+            ranking = time.perf_counter()
+            plain.execute(statement, values).fetchall()
+        ranked = time.perf_counter()
+    return [("bare_p50_ms", time.perf_counter() - begun), ("ranking_p50_ms", ranked - ranking)]
 
 
 def _served(asked: Asked) -> searches.Result | None:

@@ -19,6 +19,8 @@ Rows = list[tuple[str, str]]
 EACH = 20
 # Words of this many letters make a title.
 WORDS_OF_A_TITLE = 4
+# Of a docstring, which is encoded in a time that grows with its length.
+MOST_CHARACTERS = 1_500
 # With which docstrings of functions that are not written in Python begin.
 SIGNATURE = re.compile(r"\A\w+\(.*?\n\n", re.DOTALL)
 SYLLABLES = (
@@ -102,7 +104,7 @@ def documentation(part: str, most: int) -> Labelled:
     for name, text in sorted(_docstrings((*DOCUMENTED[part], *DOCUMENTED_MORE[part])).items()):
         first, _, rest = SIGNATURE.sub("", inspect.cleandoc(text)).partition("\n\n")
         if len(first.split()) >= 4 and len(rest.split()) >= 10:
-            texts.append((name, rest))
+            texts.append((name, rest[:MOST_CHARACTERS]))
             sentences.append(" ".join(first.split())[:300])
     asked = random.Random(part).sample(range(len(texts)), min(most, len(texts)))  # noqa: S311 - no secret
     return Labelled(

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib.postgres.search import CombinedSearchQuery, SearchQuery, SearchRank
-from django.db import models
+from django.db import models, transaction
 from django.db.models import F, Q, QuerySet, Value
 from pgvector import HalfVector
 from pgvector.django import CosineDistance
@@ -16,7 +16,7 @@ from pgvector.django import CosineDistance
 from prompts.intents.arithmetic import Vector
 from prompts.models import DocumentEmbedding, EmbeddingModel, SearchDocument
 from prompts.search.modes import Mode
-from prompts.search.ranking import Halves, Place, ranked
+from prompts.search.ranking import Halves, Place, prepare, ranked
 
 # How many of the best a half has: what is farther away is not found by meaning.
 DEPTH = 100
@@ -28,7 +28,7 @@ RANK_NORMALIZATION = 1
 LEAST_TELLING = 0.6
 IS_TELLING = "length(to_tsvector('english', %s::text)) >= %s * length(to_tsvector('simple', %s::text))"
 # Up to so many documents, looking at each takes milliseconds and misses none.
-EXACT_UP_TO = 5_000
+EXACT_UP_TO = 2_000
 # Of a draft, so many words are looked for where its meaning cannot be.
 MOST_WORDS = 50
 # As the documents are read: what stands in < and > is words.
@@ -53,7 +53,7 @@ class TellingWords(Words):
     def as_sql(self, compiler: Any, *args: Any, **options: Any) -> Any:
         both, of_both = super().as_sql(compiler, *args, **options)
         plain, of_plain = compiler.compile(self.lhs)
-        values = (self.text, LEAST_TELLING, self.text, *of_both, *of_plain)
+        values = [self.text, LEAST_TELLING, self.text, *of_both, *of_plain]
         return f"(CASE WHEN {IS_TELLING} THEN {both} ELSE {plain} END)", values
 
 
@@ -99,22 +99,24 @@ class Meaning:
 def find(asked: Asked, meaning: Meaning | None = None) -> list[dict[str, Any]]:
     """The best `limit` documents after `asked.after`, and one more if there is one. Modes but `text` need a meaning."""
     visible, words = visible_documents(asked.user_id, asked.filters), words_of(asked)
-    if asked.mode == Mode.TEXT:
-        text = _by_text(visible, words)[:MOST_BY_TEXT]
-        return ranked(Halves(words, text=text), after=asked.after, most=asked.limit + 1)
-    assert meaning is not None
-    text_half = None
-    if asked.mode == Mode.HYBRID:
-        # What only excludes words ranks nothing.
-        text_half = _by_text(visible, words_of(asked, TellingWords)).filter(score__gt=0)[:DEPTH]
-    is_exact = visible.order_by()[: EXACT_UP_TO + 1].count() <= EXACT_UP_TO
-    halves = Halves(words, text_half, nearest(visible, meaning, is_exact=is_exact))
-    rows = ranked(halves, after=asked.after, most=asked.limit + 1)
-    if not is_exact and (not rows or rows[0]["near"] < DEPTH):
-        # The walk through the graph ended before it had met enough that may be seen.
-        halves = Halves(words, text_half, nearest(visible, meaning, is_exact=True))
-        rows = ranked(halves, after=asked.after, most=asked.limit + 1)
-    return rows
+    some = visible.order_by().values("pk")[: EXACT_UP_TO + 1]
+    with transaction.atomic():
+        is_exact = prepare(some) <= EXACT_UP_TO
+        if asked.mode == Mode.TEXT:
+            text = _by_text(visible, words)[:MOST_BY_TEXT]
+            return ranked(Halves(words, text=text), after=asked.after, most=asked.limit + 1)
+        assert meaning is not None
+        text_half = None
+        if asked.mode == Mode.HYBRID:
+            # What only excludes words ranks nothing.
+            text_half = _by_text(visible, words_of(asked, TellingWords)).filter(score__gt=0)[:DEPTH]
+        while True:
+            halves = Halves(words, text_half, nearest(visible, meaning, is_exact=is_exact))
+            rows = ranked(halves, after=asked.after, most=asked.limit + 1)
+            if is_exact or (rows and rows[0]["near"] >= DEPTH):
+                return rows
+            # The walk through the graph ended before it had met enough that may be seen.
+            is_exact = True
 
 
 def visible_documents(user_id: UUID, filters: Filters) -> QuerySet[SearchDocument]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from django.db import connection, models, transaction
+from django.db import connection, models
 from django.db.models import QuerySet
 from django.db.models.sql import Query
 
@@ -44,6 +44,7 @@ SCORES = {
         f" + coalesce({MEANING_WEIGHT}::float8 / ({RANK_CONSTANT} + m.place), 0)"
     ),
 }
+PREPARATION = "SELECT (SELECT count(*) FROM ({seen}) seen), " + ", ".join("set_config(%s, %s, true)" for _ in SETTINGS)
 NOTHING = "SELECT NULL::uuid, NULL::float8 WHERE false"
 
 # Documents of the same rank share a place. `near` is how many there are by meaning.
@@ -93,29 +94,27 @@ class Halves:
         return Mode.TEXT if self.meaning is None else Mode.HYBRID
 
 
+def prepare(seen: QuerySet[Any]) -> int:
+    """Set what a search sets until its transaction ends; how many rows `seen` has."""
+    sql, values = seen.query.sql_with_params()
+    with connection.cursor() as cursor:
+        cursor.execute(PREPARATION.format(seen=sql), [*values, *(part for one in SETTINGS.items() for part in one)])
+        return int(cursor.fetchone()[0])
+
+
 def ranked(halves: Halves, *, after: Place | None, most: int) -> list[dict[str, Any]]:
     """The best `most` documents after a place, best first."""
-    statement, values = statement_of(halves, after=after, most=most)
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(*SETTING)
-        cursor.execute(statement, values)
-        columns = [column.name for column in cursor.description]
-        return [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
-
-
-def statement_of(halves: Halves, *, after: Place | None, most: int) -> tuple[str, list[Any]]:
     words, of_words = _compiled(halves.words)
     text, of_text = _sql(halves.text)
     meaning, of_meaning = _sql(halves.meaning)
-    statement = STATEMENT.format(words=words, text=text, meaning=meaning, score=SCORES[halves.mode])
     place = [after.document_id, after.score, after.document_id] if after else [None, None, None]
-    return statement, [*of_words, *of_text, *of_meaning, *place, most, *PLAIN, IN_TITLE, *PLAIN, IN_BODY]
-
-
-SETTING = (
-    "SELECT " + ", ".join("set_config(%s, %s, true)" for _ in SETTINGS),
-    [part for setting in SETTINGS.items() for part in setting],
-)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            STATEMENT.format(words=words, text=text, meaning=meaning, score=SCORES[halves.mode]),
+            [*of_words, *of_text, *of_meaning, *place, most, *PLAIN, IN_TITLE, *PLAIN, IN_BODY],
+        )
+        columns = [column.name for column in cursor.description]
+        return [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
 
 
 def _sql(half: QuerySet[Any] | None) -> tuple[str, tuple[Any, ...]]:
