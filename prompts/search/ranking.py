@@ -44,7 +44,7 @@ SCORES = {
         f" + coalesce({MEANING_WEIGHT}::float8 / ({RANK_CONSTANT} + m.place), 0)"
     ),
 }
-PREPARATION = "SELECT (SELECT count(*) FROM ({seen}) seen), " + ", ".join("set_config(%s, %s, true)" for _ in SETTINGS)
+PREPARATION = "SELECT (SELECT count(*) FROM ({seen}) seen), {settings}"
 NOTHING = "SELECT NULL::uuid, NULL::float8 WHERE false"
 
 # Documents of the same rank share a place. `near` is how many there are by meaning.
@@ -98,7 +98,10 @@ def prepare(seen: QuerySet[Any]) -> int:
     """Set what a search sets until its transaction ends; how many rows `seen` has."""
     sql, values = seen.query.sql_with_params()
     with connection.cursor() as cursor:
-        cursor.execute(PREPARATION.format(seen=sql), [*values, *(part for one in SETTINGS.items() for part in one)])
+        cursor.execute(
+            PREPARATION.format(seen=sql, settings=", ".join(["set_config(%s, %s, true)"] * len(SETTINGS))),
+            [*values, *(part for setting in SETTINGS.items() for part in setting)],
+        )
         return int(cursor.fetchone()[0])
 
 
