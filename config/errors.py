@@ -37,7 +37,7 @@ from inference.exceptions import (
     UpstreamRefused,
     UpstreamTimeout,
 )
-from prompts.exceptions import ImportRefused
+from prompts.exceptions import EmbeddingUnavailable, ImportRefused
 from prompts.mcp.protocol import INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR, ProtocolError
 from quotas.exceptions import (
     AnswerNotKept,
@@ -103,6 +103,7 @@ DOMAIN_ERRORS: tuple[tuple[type[DomainError], int, str], ...] = (
     (BillingNotConfigured, 501, "api_error"),
     (StripeUnavailable, 503, "api_error"),
     (ServerStopping, 503, "api_error"),
+    (EmbeddingUnavailable, 503, "api_error"),
     (UpstreamTimeout, 504, "api_error"),
     (UpstreamError, 502, "api_error"),
     (DomainError, 400, "invalid_request_error"),

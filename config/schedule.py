@@ -30,6 +30,11 @@ SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": timedelta(seconds=20),
         "options": {"expires": 20},
     },
+    "tend-search": {
+        "task": "prompts.tasks.tend_search",
+        "schedule": timedelta(seconds=10),
+        "options": {"expires": 10},
+    },
     "rollup-usage": {"task": "analytics.tasks.rollup_usage", "schedule": crontab(minute="*/10")},
     "cleanup": {"task": "config.tasks.cleanup", "schedule": crontab(minute=17)},
 }

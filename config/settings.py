@@ -336,7 +336,8 @@ PASSWORD_RESET_URL = (
 # The road --------------------------------------------------------------------------------------------------------
 
 MODELS_URL = env("MODELS_URL", "http://127.0.0.1:8011/v1")
-# What embeds the patterns of intents; a public name of a model that answers vectors of 512 numbers.
+# What embeds patterns of intents and prompts, until `reembed` puts another in its place; a public name of a model that
+# answers vectors of 512 numbers.
 EMBEDDING_MODEL = env("EMBEDDING_MODEL", "use-multilingual")
 # Output tokens held for a call that names no max_tokens, on a model that has no maximum of its own.
 DEFAULT_OUTPUT_TOKENS = env_int("DEFAULT_OUTPUT_TOKENS", 1024)
@@ -402,6 +403,7 @@ SPECTACULAR_SETTINGS = {
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "config.schema.add_openai_surface",
+        "config.search_schema.add_searches",
     ],
     "ENUM_NAME_OVERRIDES": {
         "Resource": "quotas.meters.Resource",

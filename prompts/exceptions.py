@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from accounts.exceptions import InvalidInput, NotFound
+from inference.exceptions import UpstreamError
 
 
 class TemplateError(InvalidInput):
@@ -55,3 +56,13 @@ class ImportRefused(InvalidInput):
     @property
     def errors(self) -> tuple[dict[str, Any], ...]:
         return tuple(asdict(row) for row in self.rows)
+
+
+class InvalidCursor(NotFound):
+    code = "invalid_cursor"
+    message = "The cursor is not of this search."
+
+
+class EmbeddingUnavailable(UpstreamError):
+    code = "embedding_unavailable"
+    message = "A search by meaning needs the embedding model, which does not answer. Use mode=text, or try again."

@@ -1,7 +1,16 @@
 from django.urls import re_path
 
 from accounts.routers import OptionalSlashRouter
-from prompts import enhance_views, mcp_views, saved_views, sharing_views, template_views, transfer_views, views
+from prompts import (
+    enhance_views,
+    mcp_views,
+    saved_views,
+    search_views,
+    sharing_views,
+    template_views,
+    transfer_views,
+    views,
+)
 
 router = OptionalSlashRouter()
 router.register("prompts/saved", saved_views.SavedPromptViewSet, basename="saved-prompt")
@@ -21,6 +30,8 @@ urlpatterns = [
         sharing_views.SharedCopyView.as_view(),
         name="copy-shared-prompt",
     ),
+    re_path("^prompts/search/?$", search_views.search, name="search-prompts"),
+    re_path("^prompts/suggestions/?$", search_views.suggestions, name="suggest-prompts"),
     *router.urls,
 ]
 

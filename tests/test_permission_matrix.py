@@ -141,6 +141,8 @@ MATRIX = """
     GET    /api/v1/prompts/history/<pk>                     401    404    200    403    404    404    404
     DELETE /api/v1/prompts/history/<pk>                     401    404    204    403    404    404    404
     POST   /api/v1/prompts/history/<pk>/feedback            401    404    200    403    404    404    404
+    GET    /api/v1/prompts/search                           401    400    400    403    400    400    400
+    POST   /api/v1/prompts/suggestions                      401    200    200    403    200    200    200
 
     GET    /api/v1/conversations                            401    200    200    403    200    200    200
     POST   /api/v1/conversations                            401    201    201    403    201    201    201
@@ -165,6 +167,7 @@ MATRIX = """
 # Of links in mails: one that does not exist. Their pages refuse what was not posted by themselves.
 # Of billing: who is on the default plan has nothing to change, and without keys nothing is sold. What happens with them
 # is shown in quotas/tests/test_billing_api.py.
+# Of searches: one for nothing. What is found by whom is shown in prompts/tests/test_search_documents.py.
 # Of the calls to models: a model that does not exist. What a model answers, and whose conversation may be named, is
 # shown against a real server in test_openai_client.py.
 AMOUNTS = {"amounts": {"llm.requests": 1}}
@@ -199,6 +202,7 @@ BODIES = {
     "POST /api/v1/prompts/enhance": lambda: {"prompt": "Translate this sentence into French"},
     "POST /api/v1/prompts/history/<pk>/feedback": lambda: {"rating": 4},
     "POST /api/v1/prompts/classify": lambda: {"text": "Translate this sentence into French"},
+    "POST /api/v1/prompts/suggestions": lambda: {"text": "Translate this sentence into French"},
     "POST /v1/chat/completions": lambda: {"model": "none", "messages": [{"role": "user", "content": "Hello"}]},
     "POST /mcp": lambda: {"jsonrpc": "2.0", "id": 1, "method": "prompts/list"},
     "POST /v1/embeddings": lambda: {"model": "none", "input": "Hello"},
@@ -206,7 +210,10 @@ BODIES = {
 
 
 # Their views work as those of /v1 do.
-THREADED = {"/api/v1/prompts/classify", "/api/v1/prompts/enhance"}
+THREADED = {
+    *("/api/v1/prompts/classify", "/api/v1/prompts/enhance"),
+    *("/api/v1/prompts/search", "/api/v1/prompts/suggestions"),
+}
 
 
 def rows():

@@ -139,10 +139,10 @@ ELSEWHERE = {
     *("POST /api/v1/auth/password-reset/confirm", "POST /api/v1/users/me/change-password"),
     # As by its id, but for the search by its name.
     "DELETE /api/v1/users/me/channels",
-    # A call to a model, too.
-    "POST /api/v1/prompts/classify",
     # prompts/tests/test_enhance.py
     "POST /api/v1/prompts/enhance",
+    # A call to a model, too; prompts/tests/test_search_api.py pins what a search costs.
+    *("POST /api/v1/prompts/classify", "GET /api/v1/prompts/search", "POST /api/v1/prompts/suggestions"),
     *("GET /v1/models", "GET /v1/models/<name>", "POST /v1/chat/completions", "POST /v1/embeddings"),
 }
 BODIES = {

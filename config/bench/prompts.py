@@ -1,4 +1,4 @@
-"""`manage.py bench prompts`: how well intents are told apart, and what a better prompt takes, beside the promise."""
+"""`manage.py bench prompts`: how well intents are told apart, prompts improved and found, beside what was promised."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from config.bench import enhance, machine
+from config.bench import enhance, machine, search
 from config.bench.installation import Installation
 from config.embedded.modelserver.embeddings import Embedder
 from config.embedded.process import StartProblemError
@@ -53,7 +53,8 @@ def run(path: Path, *, quick: bool, say: Callable[[str], None]) -> dict[str, Any
             say(f"Seed {seed} took {time.perf_counter() - begun:.1f} s.")
         texts = [text for text, _intent in data["test"]]
         enhanced = {"enhance": enhance.run(installation, texts, quick=quick, say=say)}
-        return machine.describe() | {"promised": PROMISED, "seeds": results} | means(results) | enhanced
+        searched = {"search": search.run(data, by, quick=quick, say=say)}
+        return machine.describe() | {"promised": PROMISED, "seeds": results} | means(results) | enhanced | searched
     finally:
         installation.stop()
 

@@ -43,7 +43,7 @@ def prompts(result: dict[str, Any]) -> str:
         cells = [_number(promised.get(name), 10, 2)]
         cells += [_number(result[part][name], 10, 4) for part in ("mean", "lowest", "highest")]
         lines.append(f"{title:36}" + "".join(cells) + "     " + " ".join(f"{one[name]:.4f}" for one in seeds))
-    return "\n".join([*lines, "", *_enhance(result["enhance"])])
+    return "\n".join([*lines, "", *_enhance(result["enhance"]), "", *_search(result["search"])])
 
 
 def _enhance(figures: dict[str, Any]) -> list[str]:
@@ -53,6 +53,25 @@ def _enhance(figures: dict[str, Any]) -> list[str]:
         promised = _number(figures["promised_p50_ms"], 10, 1)
         cells = [_number(figures[name][one], 10, 1) for one in ("p50_ms", "p95_ms")]
         lines.append(f"{title:36}{promised}{''.join(cells)}")
+    return lines
+
+
+def _search(result: dict[str, Any]) -> list[str]:
+    lines = [f"{'search, nDCG@10':36}{'text':>10}{'semantic':>10}{'hybrid':>10}{'texts':>10}{'questions':>12}"]
+    for name, found in result["quality"].items():
+        cells = [_number(found[mode], 10, 4) for mode in ("text", "semantic", "hybrid")]
+        lines.append(f"{name:36}" + "".join(cells) + f"{found['texts']:>10,}{found['questions']:>12,}")
+    speed, promised = result["speed"], result["promised"]
+    titles = {
+        "recall": ("recall@10 of the index", promised["recall"], 4),
+        "p50_ms": ("p50 of a search, ms", None, 2),
+        "bare_p50_ms": ("p50 of its statements alone, ms", None, 2),
+        "ratio": ("… times that", promised["ratio"], 2),
+        "ranking_p50_ms": ("p50 of the ranking alone, ms", None, 2),
+    }
+    lines += ["", f"{'semantic, of ' + format(speed['documents'], ',') + ' prompts':36}{'promised':>10}{'found':>10}"]
+    for name, (title, least, digits) in titles.items():
+        lines.append(f"{title:36}{_number(least, 10, 2)}{_number(speed[name], 10, digits)}")
     return lines
 
 

@@ -4,6 +4,6 @@ from config.roles import grant
 
 
 class Migration(migrations.Migration):
-    dependencies = [("config", "0004_roles"), ("prompts", "0008_playground")]
+    dependencies = [("config", "0004_roles"), ("prompts", "0009_classifier")]
 
     operations = [migrations.RunPython(grant, migrations.RunPython.noop)]

@@ -12,7 +12,6 @@ from uuid import UUID
 
 import numpy as np
 import structlog
-from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import Max, Q, QuerySet
 from django.db.models.functions import Now
@@ -25,7 +24,7 @@ from inference.system_calls import embed
 from prompts.intents import arithmetic
 from prompts.intents.learned import FORMAT, Features
 from prompts.intents.training import Trained, train
-from prompts.models import IntentClassifier, IntentPattern
+from prompts.models import EmbeddingModel, IntentClassifier, IntentPattern
 from prompts.models.intents import DIMENSIONS
 
 log = structlog.get_logger(__name__)
@@ -52,7 +51,7 @@ def tend(now: datetime | None = None) -> None:
 
 def embed_some(most: int = BATCH) -> int:
     """Embed some of the patterns that wait for it; how many there were. Raises `ModelNotFound`, `UpstreamError`."""
-    model = settings.EMBEDDING_MODEL
+    model = EmbeddingModel.objects.active_name()
     claimed = _claim(model, most)
     if not claimed:
         return 0
@@ -109,7 +108,7 @@ def request_if_due(now: datetime) -> bool:
         return False
     if readable.filter(is_active=True).exists() and changed_at > now - REST:
         return False
-    if patterns.waiting_for(settings.EMBEDDING_MODEL).exists() or not patterns.active().exists():
+    if patterns.waiting_for(EmbeddingModel.objects.active_name()).exists() or not patterns.active().exists():
         return False
     try:
         request_training(by=None)
@@ -124,7 +123,7 @@ def train_pending() -> IntentClassifier | None:
     if version is None or not _begin(version):
         return None
     row = IntentClassifier.objects.filter(pk=version.pk, status=Status.TRAINING)
-    model = settings.EMBEDDING_MODEL
+    model = EmbeddingModel.objects.active_name()
     rows = IntentPattern.objects.embedded_by(model).order_by("id").values_list("intent", "text", "embedding")
     known = list(rows)
     vectors = np.array([embedding for _intent, _text, embedding in known], dtype=np.float32)

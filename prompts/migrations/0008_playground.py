@@ -2,7 +2,7 @@ from django.db import migrations
 
 
 class Migration(migrations.Migration):
-    dependencies = [("prompts", "0006_saved")]
+    dependencies = [("prompts", "0007_search")]
 
     operations = [
         migrations.AlterModelOptions(

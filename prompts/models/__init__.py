@@ -3,11 +3,14 @@
 from prompts.models.history import PromptHistory
 from prompts.models.intents import IntentClassifier, IntentPattern
 from prompts.models.saved import Collection, SavedPrompt, ShareLink
+from prompts.models.search import DocumentEmbedding, EmbeddingModel, SearchDocument
 from prompts.models.techniques import Technique, TechniqueEffectiveness, TechniqueVersion
 from prompts.models.templates import PromptLabel, PromptTemplate, PromptUsage, PromptVersion
 
 __all__ = [
     "Collection",
+    "DocumentEmbedding",
+    "EmbeddingModel",
     "IntentClassifier",
     "IntentPattern",
     "PromptHistory",
@@ -16,6 +19,7 @@ __all__ = [
     "PromptUsage",
     "PromptVersion",
     "SavedPrompt",
+    "SearchDocument",
     "ShareLink",
     "Technique",
     "TechniqueEffectiveness",

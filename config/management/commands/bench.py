@@ -29,7 +29,7 @@ class Command(BaseCommand):
         one.add_argument("--web", help="another web server's module and arguments, with {port} and {workers}")
         two = benches.add_parser("quotas", help="holding and settling, beside the SQL of it alone")
         rates = benches.add_parser("ratelimit", help="decisions about rate limits, beside bare round trips to Redis")
-        intents = benches.add_parser("prompts", help="intents (CLINC150) and better prompts, beside the promise")
+        intents = benches.add_parser("prompts", help="intents, better prompts and searches, beside the promise")
         path = os.environ.get("CLINC150", prompts.DEFAULT_PATH)
         intents.add_argument("--clinc", type=Path, default=path, help="the data, gzipped JSON (default: %(default)s)")
         for bench in (one, two, rates, intents):

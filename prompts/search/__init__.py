@@ -1,0 +1,1 @@
+"""Finding prompts again: by their words, by their meaning, and by both."""

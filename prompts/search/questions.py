@@ -1,0 +1,84 @@
+"""The vector of what somebody looks for: a metered call of the caller's, unless it was made within the last hour."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+from redis import RedisError
+
+from accounts.caller import Caller
+from accounts.snapshots import redis_client
+from inference import services as inference
+from inference.services import Call, Status
+from prompts.intents import arithmetic
+from prompts.intents.arithmetic import Vector
+from prompts.models import EmbeddingModel
+from prompts.models.intents import DIMENSIONS
+from quotas.idempotency import JSON_HEADERS, Answer, Claim
+from quotas.meters import Resource
+
+CACHE_SECONDS = 3600
+
+Result = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Question:
+    """A call that embeds a text. What its vector finds is looked up when it is settled, in the same thread."""
+
+    call: Call
+    text: str
+    model: EmbeddingModel
+    find: Callable[[Vector], Result]
+    result: Result | None = None
+
+    def settle(self) -> None:
+        outcome = self.call.outcome
+        vector = None
+        if outcome.status == Status.SUCCESS and self.result is None:
+            vector = arithmetic.unit(np.asarray(outcome.response["data"][0]["embedding"], dtype=np.float32))
+            self.result = self.find(vector)
+            # The history keeps how much was found instead of 512 numbers.
+            outcome.response = {"found": len(self.result["results"])}
+            if self.call.claim is not None:
+                outcome.answer = Answer(200, JSON_HEADERS, orjson.dumps(self.result))
+        inference.settle(self.call)
+        if vector is not None:
+            remember(self.text, self.model, vector)
+
+
+def open_question(
+    *, caller: Caller, text: str, model: EmbeddingModel, find: Callable[[Vector], Result], claim: Claim | None = None
+) -> Question:
+    """Open the call that embeds a text, as the caller's. Raises what `inference.services.open_call` raises."""
+    payload = {"model": model.name, "input": text, "dimensions": DIMENSIONS, "encoding_format": "float"}
+    call = inference.open_call(caller=caller, kind=Resource.EMBEDDING, payload=payload, claim=claim)
+    return Question(call, text, model, find)
+
+
+def known_vector(text: str, model: EmbeddingModel) -> Vector | None:
+    """The vector of a text that was asked for before; it is the same for everybody."""
+    client = redis_client()
+    try:
+        found = None if client.is_away else client.get(_key(text, model))
+    except RedisError:
+        return None
+    return np.frombuffer(found, dtype=np.float32) if isinstance(found, bytes) else None
+
+
+def remember(text: str, model: EmbeddingModel, vector: Vector) -> None:
+    client = redis_client()
+    try:
+        if not client.is_away:
+            client.set(_key(text, model), vector.tobytes(), ex=CACHE_SECONDS)
+    except RedisError:
+        return
+
+
+def _key(text: str, model: EmbeddingModel) -> str:
+    return f"question:{model.pk}:{hashlib.sha256(text.encode()).hexdigest()}"
