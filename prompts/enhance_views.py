@@ -43,8 +43,6 @@ from quotas.idempotency import JSON_HEADERS, Answer, Attempt, claimed, finish, l
 from quotas.idempotency_views import attempt_of
 from quotas.throttling import admitted_caller
 
-Vector = list[float] | None
-
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -81,10 +79,10 @@ class Announced:
 async def enhance(request: HttpRequest) -> HttpResponseBase:
     """A better prompt: techniques that work for its intent, applied by templates or, with `use_llm`, by a model."""
     asked = await in_thread(lambda: _asked(request))
-    found, vector = (asked.found, None) if asked.found is not None else await _classified(asked)
+    found = asked.found if asked.found is not None else await _classified(asked)
     if not asked.wish.use_llm:
-        return json_response(await in_thread(lambda: _enhanced(asked, found, vector)))
-    exchange = await begin(lambda: _open_rewriting(asked, found, vector))
+        return json_response(await in_thread(lambda: _enhanced(asked, found)))
+    exchange = await begin(lambda: _open_rewriting(asked, found))
     opened = exchange.opened
     assert isinstance(opened, Rewriting)
     if asked.wish.stream:
@@ -106,7 +104,7 @@ def _asked(request: HttpRequest) -> Asked:
     return Asked(caller, attempt, wish, basis, classification.without_call(wish.beginning, basis))
 
 
-async def _classified(asked: Asked) -> tuple[Result, Vector]:
+async def _classified(asked: Asked) -> Result:
     """By a vector that is made for it; where there is none to be had, by words."""
     basis, text = asked.basis, asked.wish.beginning
     assert basis is not None
@@ -116,31 +114,31 @@ async def _classified(asked: Asked) -> tuple[Result, Vector]:
         )
         await exchange.answer(classification.one_vector)
     except (UpstreamError, NotFound):
-        return await in_thread(lambda: classification.by_words(text, basis, NO_EMBEDDING)), None
+        return await in_thread(lambda: classification.by_words(text, basis, NO_EMBEDDING))
     except QuotaExceeded:
-        return await in_thread(lambda: classification.by_words(text, basis, NO_QUOTA)), None
+        return await in_thread(lambda: classification.by_words(text, basis, NO_QUOTA))
     opened = exchange.opened
     assert isinstance(opened, Classification)
     assert opened.result is not None
-    return opened.result, opened.vector
+    return opened.result
 
 
-def _enhanced(asked: Asked, found: Result, vector: Vector) -> dict[str, Any]:
+def _enhanced(asked: Asked, found: Result) -> dict[str, Any]:
     """Without a model: one transaction."""
     made, history_id = draft(asked.wish, found), uuid7()
     answer = answer_of(head_of(history_id, made), made.text)
     user_id = asked.caller.user_id
     with claimed(user_id=user_id, attempt=asked.attempt) as claim:
-        history.record(id=history_id, user_id=user_id, draft=made, enhanced=made.text, vector=vector)
+        history.record(id=history_id, user_id=user_id, draft=made, enhanced=made.text)
         if claim is not None:
             finish(claim.id, Answer(200, JSON_HEADERS, orjson.dumps(answer)))
     return answer
 
 
-def _open_rewriting(asked: Asked, found: Result, vector: Vector) -> Rewriting:
+def _open_rewriting(asked: Asked, found: Result) -> Rewriting:
     made = draft(asked.wish, found)
     with claimed(user_id=asked.caller.user_id, attempt=asked.attempt) as claim:
-        return open_rewriting(caller=asked.caller, draft=made, vector=vector, claim=claim)
+        return open_rewriting(caller=asked.caller, draft=made, claim=claim)
 
 
 class TechniqueViewSet(mixins.RetrieveModelMixin, mixins.ListModelMixin, viewsets.GenericViewSet[Technique]):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -30,12 +29,8 @@ def record(
     id: UUID | None = None,
     model: str = "",
     request_id: UUID | None = None,
-    vector: Sequence[float] | None = None,
 ) -> PromptHistory:
-    """Write down what became of a prompt, and that its techniques were used once more.
-
-    `vector` is that of the original, if it was made just now to classify it. It is not kept yet.
-    """
+    """Write down what became of a prompt, and that its techniques were used once more. It is embedded later."""
     with transaction.atomic():
         history = PromptHistory.objects.create(
             id=id or uuid7(),

@@ -38,7 +38,6 @@ class Rewriting:
 
     call: Call
     draft: Draft
-    vector: list[float] | None = None
     id: UUID = field(default_factory=uuid7)
     answer: dict[str, Any] | None = None
 
@@ -79,7 +78,6 @@ class Rewriting:
                 enhanced=enhanced,
                 model=self.call.model,
                 request_id=self.call.request_id,
-                vector=self.vector,
             )
             inference.settle(self.call)
 
@@ -92,9 +90,7 @@ class Rewriting:
         return Answer(answer.status, answer.headers, self.announcement + answer.body)
 
 
-def open_rewriting(
-    *, caller: Caller, draft: Draft, vector: list[float] | None = None, claim: Claim | None = None
-) -> Rewriting:
+def open_rewriting(*, caller: Caller, draft: Draft, claim: Claim | None = None) -> Rewriting:
     """Open the call. Raises what `inference.services.open_call` raises."""
     asked = f"<original>\n{draft.wish.prompt}\n</original>\n\n<draft>\n{draft.text}\n</draft>"
     payload: dict[str, Any] = {
@@ -104,7 +100,7 @@ def open_rewriting(
     if draft.wish.model:
         payload["model"] = draft.wish.model
     call = inference.open_call(caller=caller, kind=Resource.LLM, payload=payload, claim=claim)
-    return Rewriting(call, draft, vector)
+    return Rewriting(call, draft)
 
 
 def with_text(completion: dict[str, Any]) -> dict[str, Any]:

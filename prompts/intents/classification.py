@@ -72,14 +72,12 @@ class Classification:
     text: str
     basis: Basis
     result: Result | None = None
-    vector: list[float] | None = None
 
     def settle(self) -> None:
         outcome = self.call.outcome
         if outcome.status == Status.SUCCESS:
             # A settlement that is tried again finds the result in the place of the vector.
-            self.vector = self.vector or outcome.response["data"][0]["embedding"]
-            self.result = self.result or by_vector(self.text, self.vector, self.basis)
+            self.result = self.result or by_vector(self.text, outcome.response["data"][0]["embedding"], self.basis)
             # The history keeps what was answered instead of 512 numbers.
             outcome.response = self.result
             if self.call.claim is not None:

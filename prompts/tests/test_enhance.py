@@ -201,7 +201,7 @@ def test_a_call_takes_few_statements(alice, server):
         enhance_views._asked(request)
     with CaptureQueriesContext(connection) as captured:
         asked = enhance_views._asked(request)
-        enhance_views._enhanced(asked, asked.found, None)
+        enhance_views._enhanced(asked, asked.found)
 
     words = [query["sql"].split()[0] for query in captured.captured_queries]
     assert words == ["SELECT", "SELECT", "SELECT", "BEGIN", "INSERT", "INSERT", "COMMIT"]
