@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
+from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, JsonResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, path
+from django.urls import URLPattern, path, reverse
 
 from accounts.admin.base import HistoryAdmin, as_uuid, operator
 from accounts.exceptions import DomainError
+from inference.background import in_thread
 from inference.exchange import begin
 from inference.models import Request
 from inference.replies import STREAM_HEADERS
@@ -93,7 +95,12 @@ class PlaygroundAdmin(HistoryAdmin):
         return JsonResponse(parts)
 
     async def run(self, request: HttpRequest) -> HttpResponseBase:
-        """The answer of one side as a chat call streams it. What is refused or fails has the API's error shape."""
+        """The answer of one side as a chat call streams it. What is refused or fails has the API's error shape.
+
+        Who is no operator is sent to the login here: `admin_view`, which does so elsewhere, knows no async views.
+        """
+        if not await in_thread(lambda: self.admin_site.has_permission(request)):
+            return redirect_to_login(request.get_full_path(), reverse("admin:login"))
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         exchange = await begin(lambda: self._open_run(request))
@@ -119,9 +126,6 @@ class PlaygroundAdmin(HistoryAdmin):
             raise PermissionDenied
 
     def _open_run(self, request: HttpRequest) -> Run:
-        """In a thread: `admin_view`, which lets operators in elsewhere, knows no asynchronous views."""
-        if not self.admin_site.has_permission(request):
-            raise PermissionDenied
         self._check(request)
         by = operator(request)
         admit(request, by, RouteClass.INFERENCE)
