@@ -20,12 +20,19 @@ BELONGINGS = [
     Belonging(
         model=Conversation,
         section="conversations",
-        fields=(*("id", "channel", "title", "model_override", "is_active", "metadata", "started_at", "last_activity"),),
+        fields=(
+            *("id", "channel", "title", "model_override", "tags", "metadata", "head_id", "is_active", "archived_at"),
+            *("pinned_at", "deleted_at", "started_at", "last_activity"),
+        ),
         part=Part(
             name="messages",
             model=Message,
             parent="conversation_id",
-            fields=("id", "role", "content", "model_used", "token_count", "request_id", "metadata", "created_at"),
+            fields=(
+                *("id", "sequence", "parent_id", "reply_to_id", "role", "status", "content", "tool_calls"),
+                *("tool_call_id", "client_message_id", "model_used", "token_count", "request_id", "metadata"),
+                "created_at",
+            ),
         ),
         erase=_erase,
     )

@@ -8,10 +8,10 @@ from uuid import UUID
 
 import orjson
 from django.db import transaction
-from django.utils import timezone
 
 from accounts.caller import Caller
 from accounts.exceptions import InvalidInput
+from conversations import threads
 from conversations.exceptions import ConversationNotFound
 from conversations.models import Conversation, Message
 from inference import services as inference
@@ -81,16 +81,8 @@ def open_chat(
 
 
 def append_message(*, conversation_id: UUID, role: Message.Role, content: str, **fields: Any) -> Message | None:
-    """Add a message at the end, and mark the conversation as active now; None if it was deleted meanwhile.
-
-    The mark comes first: it locks the conversation, which then stays until the message is in it.
-    """
-    with transaction.atomic(savepoint=False):
-        if not Conversation.objects.filter(pk=conversation_id).update(last_activity=timezone.now()):
-            return None
-        return Message.objects.create(
-            conversation_id=conversation_id, role=role, content=content.replace("\0", "\ufffd"), **fields
-        )
+    """Add a message at the end, and mark the conversation as active now; None if it was deleted meanwhile."""
+    return threads.append(conversation_id=conversation_id, role=role, content=content, **fields)
 
 
 def _own_conversation(id: Any, caller: Caller) -> UUID:
@@ -98,7 +90,7 @@ def _own_conversation(id: Any, caller: Caller) -> UUID:
         wanted = UUID(id)
     except (ValueError, TypeError, AttributeError):
         raise ConversationNotFound(param="metadata.conversation_id") from None
-    if not Conversation.objects.filter(pk=wanted, user_id=caller.user_id).exists():
+    if not Conversation.objects.of(caller.user_id).filter(pk=wanted).exists():
         raise ConversationNotFound(param="metadata.conversation_id")
     return wanted
 

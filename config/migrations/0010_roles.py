@@ -1,0 +1,9 @@
+from django.db import migrations
+
+from config.roles import grant
+
+
+class Migration(migrations.Migration):
+    dependencies = [("config", "0004_roles"), ("conversations", "0005_threads")]
+
+    operations = [migrations.RunPython(grant, migrations.RunPython.noop)]
