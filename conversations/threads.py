@@ -119,27 +119,17 @@ def say(
 
     Raises `InvalidInput`, `MessageNotFound` for the parent, `ConversationNotFound`, `ClientMessageReused`.
     """
-    check_content(role, content, tool_calls=fields.get("tool_calls") or [])
     if parent is not None:
         find_message(conversation_id=conversation_id, id=parent, param="parent")
-    try:
-        with transaction.atomic():
-            message = append(
-                conversation_id=conversation_id,
-                role=role,
-                content=content,
-                client_message_id=client_message_id,
-                parent=parent,
-                at_head=at_head,
-                **fields,
-            )
-    except IntegrityError as error:
-        if not violates(error, "message_client_message_id_unique"):
-            raise
-        return said_before(conversation_id, client_message_id, role, content), False
-    if message is None:
-        raise ConversationNotFound
-    return message, True
+    return _say(
+        conversation_id=conversation_id,
+        role=role,
+        content=content,
+        client_message_id=client_message_id,
+        parent=parent,
+        at_head=at_head,
+        **fields,
+    )
 
 
 def edit(*, message: Message, content: str, **fields: Any) -> tuple[Message, bool]:
@@ -149,7 +139,7 @@ def edit(*, message: Message, content: str, **fields: Any) -> tuple[Message, boo
     """
     if message.role not in {Role.USER, Role.SYSTEM}:
         raise InvalidInput("Only what a user or the system has said can be edited.", param="role", code="not_editable")
-    return say(
+    return _say(
         conversation_id=message.conversation_id,
         role=Role(message.role),
         content=content,
@@ -157,6 +147,28 @@ def edit(*, message: Message, content: str, **fields: Any) -> tuple[Message, boo
         at_head=False,
         **fields,
     )
+
+
+def _say(
+    *, conversation_id: UUID, role: Message.Role, content: str, client_message_id: str = "", **fields: Any
+) -> tuple[Message, bool]:
+    check_content(role, content, tool_calls=fields.get("tool_calls") or [])
+    try:
+        with transaction.atomic():
+            message = append(
+                conversation_id=conversation_id,
+                role=role,
+                content=content,
+                client_message_id=client_message_id,
+                **fields,
+            )
+    except IntegrityError as error:
+        if not violates(error, "message_client_message_id_unique"):
+            raise
+        return said_before(conversation_id, client_message_id, role, content), False
+    if message is None:
+        raise ConversationNotFound
+    return message, True
 
 
 def move_head(*, conversation: Conversation, to: UUID) -> None:

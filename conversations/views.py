@@ -6,19 +6,30 @@ from uuid import UUID
 from django.db.models import QuerySet
 from django.http import HttpRequest, StreamingHttpResponse
 from django.http.response import HttpResponseBase
-from drf_spectacular.utils import extend_schema
-from rest_framework import viewsets
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import mixins, status, viewsets
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.serializers import BaseSerializer
+from rest_framework.utils.urls import replace_query_param
 
 from accounts.ids import UUID_PATTERN
 from accounts.scopes import Scope
-from accounts.views import caller_of
-from conversations import services
+from accounts.views import caller_of, valid
+from conversations import lifecycle, services, threads
+from conversations.exceptions import MessageNotFound
+from conversations.filters import ConversationFilter
 from conversations.models import Conversation, Message
-from conversations.serializers import ConversationSerializer, MessageSerializer
+from conversations.pagination import LatestFirstPagination
+from conversations.serializers import (
+    BranchQuerySerializer,
+    ConversationSerializer,
+    EditSerializer,
+    MessagePageSerializer,
+    MessageSerializer,
+    NewConversationSerializer,
+    NewMessageSerializer,
+)
 from conversations.services import Turn
 from inference.exchange import begin
 from inference.payloads import parse_object
@@ -27,6 +38,9 @@ from inference.views import json_response, openai_view
 from quotas.idempotency import claimed
 from quotas.idempotency_views import attempt_of
 from quotas.throttling import admitted_caller
+
+MESSAGE = OpenApiParameter("message_id", UUID, OpenApiParameter.PATH, description="Of a message.")
+DELETED = OpenApiParameter("deleted", bool, description="Those that were deleted and not purged yet, instead.")
 
 
 @openai_view("POST", Scope.INFERENCE)
@@ -46,25 +60,141 @@ def _open_chat(request: HttpRequest) -> Turn:
         return services.open_chat(caller=caller, payload=payload, conversation_id=conversation_id, claim=claim)
 
 
-class ConversationViewSet(viewsets.ModelViewSet[Conversation]):
+class ConversationViewSet(mixins.RetrieveModelMixin, mixins.ListModelMixin, viewsets.GenericViewSet[Conversation]):
     """The caller's conversations. A chat call is kept in one by `metadata.conversation_id`."""
 
     scope = Scope.CONVERSATIONS
     serializer_class = ConversationSerializer
     queryset = Conversation.objects.none()
-    filterset_fields = ("channel", "is_active")
+    filterset_class = ConversationFilter
     lookup_value_regex = UUID_PATTERN
 
     def get_queryset(self) -> QuerySet[Conversation]:
-        return Conversation.objects.filter(user_id=caller_of(self.request).user_id)
+        mine = Conversation.objects.filter(user_id=caller_of(self.request).user_id)
+        wants_deleted = self.action == "list" and self.request.query_params.get("deleted") == "true"
+        if wants_deleted or self.action == "restore":
+            return mine.exclude(deleted_at=None)
+        return mine.alive()
 
-    def perform_create(self, serializer: BaseSerializer[Any]) -> None:
-        serializer.save(user_id=caller_of(self.request).user_id)
+    @extend_schema(parameters=[DELETED])
+    def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return super().list(request, *args, **kwargs)
 
-    @extend_schema(responses=MessageSerializer(many=True))
-    @action(detail=True, filterset_fields=(), serializer_class=MessageSerializer)
+    @extend_schema(request=NewConversationSerializer, responses={201: ConversationSerializer})
+    def create(self, request: Request) -> Response:
+        begun = lifecycle.begin(by=caller_of(request), **valid(NewConversationSerializer, request))
+        return Response(ConversationSerializer(begun).data, status=status.HTTP_201_CREATED)
+
+    @extend_schema(responses=ConversationSerializer)
+    def update(self, request: Request, pk: UUID) -> Response:
+        """What is given is set; the rest stays. With `head`, another branch becomes the current one."""
+        conversation = self.get_object()
+        serializer = ConversationSerializer(conversation, data=request.data, partial=True)
+        serializer.is_valid(raise_exception=True)
+        return self._answer(lifecycle.change(conversation=conversation, **serializer.validated_data))
+
+    partial_update = update
+
+    @extend_schema(responses={204: None})
+    def destroy(self, request: Request, pk: UUID) -> Response:
+        """It can be restored for some time, and is then purged."""
+        lifecycle.delete(conversation=self.get_object())
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+    @extend_schema(request=None, responses=ConversationSerializer)
+    @action(detail=True, methods=["post"])
+    def restore(self, request: Request, pk: UUID) -> Response:
+        """Bring back what was deleted and is not purged yet."""
+        return self._answer(lifecycle.restore(conversation=self.get_object()))
+
+    @extend_schema(request=None, responses=ConversationSerializer)
+    @action(detail=True, methods=["post"])
+    def archive(self, request: Request, pk: UUID) -> Response:
+        """Put it away. Saying something in it takes it up again."""
+        return self._answer(lifecycle.archive(conversation=self.get_object(), is_archived=True))
+
+    @extend_schema(request=None, responses=ConversationSerializer)
+    @action(detail=True, methods=["post"])
+    def unarchive(self, request: Request, pk: UUID) -> Response:
+        return self._answer(lifecycle.archive(conversation=self.get_object(), is_archived=False))
+
+    @extend_schema(request=None, responses=ConversationSerializer)
+    @action(detail=True, methods=["post"])
+    def pin(self, request: Request, pk: UUID) -> Response:
+        return self._answer(lifecycle.pin(conversation=self.get_object(), is_pinned=True))
+
+    @extend_schema(request=None, responses=ConversationSerializer)
+    @action(detail=True, methods=["post"])
+    def unpin(self, request: Request, pk: UUID) -> Response:
+        return self._answer(lifecycle.pin(conversation=self.get_object(), is_pinned=False))
+
+    # Messages
+
+    @extend_schema(
+        operation_id="conversations_messages_list",
+        responses=MessagePageSerializer,
+        parameters=[BranchQuerySerializer],
+        filters=False,
+    )
+    @action(detail=True, filterset_class=None, pagination_class=LatestFirstPagination)
     def messages(self, request: Request, pk: UUID) -> Response:
-        """What was said, newest first."""
-        said: QuerySet[Any] = Message.objects.filter(conversation=self.get_object())
-        page: list[Any] | None = self.paginate_queryset(said)
-        return self.get_paginated_response(MessageSerializer(page or [], many=True).data)
+        """What was said on the current branch, newest first; or on another one, or on all of them."""
+        conversation = self.get_object()
+        if request.query_params.get("all") == "true":
+            said: QuerySet[Any] = Message.objects.filter(conversation=conversation)
+            page: list[Any] | None = self.paginate_queryset(said)
+            return self.get_paginated_response(MessageSerializer(page or [], many=True).data)
+        query = BranchQuerySerializer(data=request.query_params)
+        query.is_valid(raise_exception=True)
+        return self._branch_page(conversation, **query.validated_data)
+
+    @messages.mapping.post
+    @extend_schema(request=NewMessageSerializer, responses={200: MessageSerializer, 201: MessageSerializer})
+    def say(self, request: Request, pk: UUID) -> Response:
+        """Add a message, without a reply. What came before under its `client_message_id` is answered with 200."""
+        body = valid(NewMessageSerializer, request)
+        at_head = "parent" not in body
+        return self._said(threads.say(conversation_id=self.get_object().pk, at_head=at_head, **body))
+
+    @extend_schema(responses=MessageSerializer, parameters=[MESSAGE])
+    @action(detail=True, methods=["get"], url_path=f"messages/(?P<message_id>{UUID_PATTERN})", url_name="message")
+    def message(self, request: Request, pk: UUID, message_id: UUID) -> Response:
+        return Response(MessageSerializer(self._message(message_id)).data)
+
+    @message.mapping.patch
+    @extend_schema(request=EditSerializer, responses={200: MessageSerializer, 201: MessageSerializer})
+    def edit(self, request: Request, pk: UUID, message_id: UUID) -> Response:
+        """Say it otherwise: a new message on a branch of its own. The former one, and what followed, stays."""
+        return self._said(threads.edit(message=self._message(message_id), **valid(EditSerializer, request)))
+
+    def _message(self, id: UUID) -> Message:
+        return threads.find_message(conversation_id=self.get_object().pk, id=id)
+
+    def _answer(self, conversation: Conversation) -> Response:
+        return Response(ConversationSerializer(conversation).data)
+
+    def _said(self, said: tuple[Message, bool]) -> Response:
+        message, is_new = said
+        return Response(
+            MessageSerializer(message).data, status=status.HTTP_201_CREATED if is_new else status.HTTP_200_OK
+        )
+
+    def _branch_page(
+        self,
+        conversation: Conversation,
+        *,
+        limit: int,
+        branch: UUID | None = None,
+        cursor: UUID | None = None,
+        **_all: bool,
+    ) -> Response:
+        """From one message up to the first; the address of the next page names the message that it begins with."""
+        last = cursor or branch or conversation.head_id
+        found = threads.branch(conversation_id=conversation.pk, last=last, most=limit + 1)
+        if (branch or cursor) and not found:
+            raise MessageNotFound(param="cursor" if cursor else "branch")
+        following = None
+        if len(found) > limit:
+            following = replace_query_param(self.request.build_absolute_uri(), "cursor", str(found.pop().pk))
+        results = MessageSerializer(found, many=True).data
+        return Response({"next": following, "previous": None, "results": results})

@@ -237,7 +237,7 @@ LISTS = {
     ],
     "/api/v1/prompts/saved": ["is_favourite"],
     "/api/v1/prompts/templates": ["is_shared", "tag"],
-    "/api/v1/conversations": ["channel", "is_active", "unknown"],
+    "/api/v1/conversations": ["channel", "is_active", "archived", "pinned", "tag", "last_activity_after", "unknown"],
     "/api/v1/analytics/daily-stats": ["day", "day__gte", "day__lte", "model", "request_type"],
 }
 GARBAGE = [

@@ -19,6 +19,7 @@ from accounts.scopes import Scope
 from accounts.tests.credentials import api_key
 from accounts.tests.factories import PASSWORD, UserFactory
 from conversations.models import Conversation
+from conversations.tests.factories import a_conversation
 from inference.models import Model, Provider, Request
 from prompts.models import SavedPrompt
 from prompts.tests.factories import a_template
@@ -120,6 +121,14 @@ MATRIX = """
     PATCH  /api/v1/conversations/<pk>                       401    404    200    403    404    404    404
     DELETE /api/v1/conversations/<pk>                       401    404    204    403    404    404    404
     GET    /api/v1/conversations/<pk>/messages              401    404    200    403    404    404    404
+    POST   /api/v1/conversations/<pk>/messages              401    404    201    403    404    404    404
+    GET    /api/v1/conversations/<pk>/messages/<message_id> 401    404    200    403    404    404    404
+    PATCH  /api/v1/conversations/<pk>/messages/<message_id> 401    404    201    403    404    404    404
+    POST   /api/v1/conversations/<pk>/archive               401    404    200    403    404    404    404
+    POST   /api/v1/conversations/<pk>/unarchive             401    404    200    403    404    404    404
+    POST   /api/v1/conversations/<pk>/pin                   401    404    200    403    404    404    404
+    POST   /api/v1/conversations/<pk>/unpin                 401    404    200    403    404    404    404
+    POST   /api/v1/conversations/<pk>/restore               401    404    200    403    404    404    404
 
     GET    /api/v1/analytics/daily-stats                    401    403    403    403    200    403    200
     GET    /api/v1/users/me/usage                           401    200    200    403    200    200    200
@@ -163,6 +172,8 @@ BODIES = {
     "POST /api/v1/prompts/templates/<name>/versions": lambda: {"content": "Hello"},
     "PUT /api/v1/prompts/templates/<name>/labels/<label>": lambda: {"version": 1},
     "POST /api/v1/prompts/templates/<name>/render": lambda: {"variables": {"who": "Ada"}},
+    "POST /api/v1/conversations/<pk>/messages": lambda: {"content": "Hello"},
+    "PATCH /api/v1/conversations/<pk>/messages/<message_id>": lambda: {"content": "Hello again"},
     "POST /api/v1/prompts/classify": lambda: {"text": "Translate this sentence into French"},
     "POST /v1/chat/completions": lambda: {"model": "none", "messages": [{"role": "user", "content": "Hello"}]},
     "POST /v1/embeddings": lambda: {"model": "none", "input": "Hello"},
@@ -206,7 +217,7 @@ def thing_of(user, path):
     if "/prompts/" in path:
         return a_template(user).name if "/templates/" in path else SavedPrompt.objects.create(user=user, **PROMPT).pk
     if "/conversations/" in path:
-        return Conversation.objects.create(user=user).pk
+        return a_conversation(user, "Hello", deleted_at=timezone.now() if path.endswith("/restore") else None).pk
     if "/models/" in path:
         provider = Provider.objects.create(name="p", base_url="http://127.0.0.1:9/v1")
         return Model.objects.create(name="org/model", upstream_name="m", provider=provider).name
@@ -215,6 +226,9 @@ def thing_of(user, path):
 
 def concrete(path, value):
     path = path.replace("<number>", "1").replace("<label>", "production")
+    if "<message_id>" in path:
+        head = Conversation.objects.filter(pk=value).values_list("head", flat=True).first()
+        path = path.replace("<message_id>", str(head or value))
     path = f"{path}?from=1&to=1" if path.endswith("/diff") else path
     return path.replace("<pk>", str(value)).replace("<slug>", str(value)).replace("<name>", str(value))
 
