@@ -62,6 +62,7 @@ NAVIGATION: list[dict[str, Any]] = [
         "title": "Content",
         "items": [
             admin_page("Conversations", "forum", "conversations", "conversation"),
+            admin_page("Channels", "hub", "conversations", "channelconfig"),
             admin_page("Prompt templates", "description", "prompts", "prompttemplate"),
             admin_page("Saved prompts", "bookmark", "prompts", "savedprompt"),
             admin_page("Intent patterns", "label", "prompts", "intentpattern"),

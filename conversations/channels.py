@@ -17,7 +17,11 @@ from uuid import UUID
 import redis
 import structlog
 from django.db import transaction
+from django.utils import timezone
 
+from accounts import audit
+from accounts.caller import Caller
+from accounts.exceptions import Conflict
 from accounts.snapshots import redis_client
 from conversations.exceptions import ChannelOff
 from conversations.models import ChannelConfig
@@ -108,6 +112,16 @@ def channel(name: str) -> Channel:
 
 def is_known(name: str) -> bool:
     return name in _channels()
+
+
+def switch(*, config: ChannelConfig, is_active: bool, by: Caller) -> None:
+    """Switch a channel on or off. `Conflict` if it is so already."""
+    with transaction.atomic():
+        others = ChannelConfig.objects.filter(pk=config.pk, is_active=not is_active)
+        if not others.update(is_active=is_active, updated_at=timezone.now()):
+            raise Conflict(f"{config} is {'on' if is_active else 'off'} already.")
+        audit.record(f"channelconfig.switched_{'on' if is_active else 'off'}", by=by, target=config, name=config.name)
+        drop_channels()
 
 
 def drop_channels() -> None:

@@ -17,7 +17,7 @@ from accounts import tokens
 from accounts.models import ApiKey, AuditEvent, BlacklistedToken, ChannelIdentity, Session, User
 from accounts.tests.factories import UserFactory
 from analytics.models import DailyStat
-from conversations.models import Conversation, Message
+from conversations.models import ChannelConfig, Conversation, Message
 from inference.models import Model, Price, Provider, Request
 from prompts.models import IntentClassifier, IntentPattern, PromptTemplate, SavedPrompt
 from prompts.tests.factories import a_template
@@ -129,6 +129,7 @@ ROWS: dict[type[Row], Callable[[], Row]] = {
     Price: lambda: Price.objects.create(model=model(), unit="input_tokens", price=150_000),
     Request: request,
     Conversation: conversation,
+    ChannelConfig: lambda: ChannelConfig.objects.create(name=f"channel-{next(number)}", credentials="token"),
     PromptTemplate: lambda: a_template(UserFactory(), tags=["chat"], description="Says hello."),
     SavedPrompt: lambda: SavedPrompt.objects.create(user=UserFactory(), title="Title", content="Text"),
     IntentPattern: lambda: IntentPattern.objects.create(intent="alarm", text=f"Wake me {next(number)}"),

@@ -52,6 +52,7 @@ PAGES = {
     "inference.price": OPERATORS,
     "inference.request": HELPERS,
     "conversations.conversation": OPERATORS,
+    "conversations.channelconfig": OPERATORS,
     "prompts.prompttemplate": OPERATORS,
     "prompts.savedprompt": OPERATORS,
     "prompts.intentpattern": OPERATORS,
@@ -100,6 +101,7 @@ ACTIONS = {
     "quotas.quota.clear_override": OPERATORS,
     "quotas.grant.revoke": HELPERS,
     "accounts.user.add_quota": OPERATORS,
+    "conversations.channelconfig.switch": OPERATORS,
     "prompts.prompttemplate.move_label": OPERATORS,
     "prompts.prompttemplate.share": OPERATORS,
     "prompts.intentpattern.correct_intent": OPERATORS,
@@ -109,6 +111,7 @@ ACTIONS = {
 ADD = {
     *("accounts.user", "accounts.apikey", "quotas.plan", "quotas.featureflag", "quotas.webhookendpoint"),
     *("inference.provider", "inference.model", "inference.price", "prompts.intentpattern"),
+    "conversations.channelconfig",
 }
 
 MODELS = {model._meta.label_lower: model for model in admin.site._registry}
