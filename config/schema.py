@@ -58,6 +58,29 @@ CLASSIFIED: Schema = {
 }
 
 
+def _reply() -> Schema:
+    operation = _operation(
+        "Reply",
+        "Say something in a conversation and have it answered: as a chat completion with `conversation_id`, "
+        "`user_message_id` and `message_id`, or with `stream: true` as server-sent events, of which the first, "
+        "`message_ids`, names them. Sent again with the same `client_message_id` or Idempotency-Key, it is answered "
+        "once. Without `content`, what is at the end of the branch is answered, such as the result of a tool. "
+        "An API key needs the scope `inference`.",
+        required=["content"],
+        content={"type": "string", "nullable": True, "example": "What is a ring?"},
+        client_message_id={"type": "string", "maxLength": 100},
+        model={"type": "string", "description": "Else the conversation's, the user's or the channel's."},
+        stream={"type": "boolean"},
+        temperature={"type": "number"},
+        top_p={"type": "number"},
+        max_tokens={"type": "integer"},
+        tools={"type": "array", "items": ANYTHING},
+    )
+    id_ = {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
+    parameters = [id_, *operation["parameters"]]
+    return operation | {"operationId": "reply", "tags": ["conversations"], "parameters": parameters}
+
+
 class ScopedSchema(AutoSchema):
     """Says of each operation which scope a key needs for it, and which need no credential."""
 
@@ -133,6 +156,7 @@ def add_openai_surface(result: Schema, generator: object, request: object, publi
         )
         | {"operationId": "classify_prompt", "tags": ["prompts"], "responses": {"200": CLASSIFIED}}
     }
+    result["paths"]["/api/v1/conversations/{id}/reply"] = {"post": _reply()}
     return result
 
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
 from uuid import UUID
 
+from django.db import transaction
+
 from accounts.belongings import Belonging, Part
+from conversations import context
 from conversations.models import Conversation, Message
 
 
 def _erase(user_id: UUID) -> None:
     theirs = Conversation.objects.filter(user_id=user_id)
     # Locked first: an answer that is being appended is here by then, or finds nothing that it could be appended to.
-    list(theirs.select_for_update().order_by("pk").values_list("pk", flat=True))
+    ids = list(theirs.select_for_update().order_by("pk").values_list("pk", flat=True))
     Message.objects.filter(conversation__user_id=user_id).delete()
     theirs.delete()
+    transaction.on_commit(partial(context.forget, ids), robust=True)
 
 
 BELONGINGS = [

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+from django.db import transaction
 from django.utils import timezone
 
 from accounts.caller import Caller
 from accounts.exceptions import InvalidInput
-from conversations import channels, threads
+from conversations import channels, context, threads
 from conversations.exceptions import ConversationNotFound
 from conversations.models import Conversation
 
@@ -58,6 +60,7 @@ def pin(*, conversation: Conversation, is_pinned: bool) -> Conversation:
 def delete(*, conversation: Conversation) -> None:
     """Out of sight at once; it can be restored for CONVERSATION_PURGE_DAYS."""
     _update(conversation, deleted_at=timezone.now())
+    transaction.on_commit(partial(context.forget, [conversation.pk]), robust=True)
 
 
 def restore(*, conversation: Conversation) -> Conversation:

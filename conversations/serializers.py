@@ -88,3 +88,17 @@ class MessagePageSerializer(serializers.Serializer[Any]):
     next = serializers.URLField(allow_null=True)
     previous = serializers.URLField(allow_null=True)
     results = MessageSerializer(many=True)
+
+
+class ContextMessageSerializer(serializers.Serializer[Any]):
+    role = serializers.CharField()
+    content = serializers.CharField(allow_blank=True)
+    tool_calls = serializers.ListField(required=False)
+    tool_call_id = serializers.CharField(required=False)
+
+
+class ContextSerializer(serializers.Serializer[Any]):
+    model = serializers.CharField(allow_blank=True)
+    messages = ContextMessageSerializer(many=True)
+    tokens = serializers.IntegerField(help_text="About how many the messages have.")
+    left_out = serializers.IntegerField(help_text="How many of the latest messages the model could not take.")

@@ -165,7 +165,10 @@ def _say(
     except IntegrityError as error:
         if not violates(error, "message_client_message_id_unique"):
             raise
-        return said_before(conversation_id, client_message_id, role, content), False
+        found = said_before(conversation_id, client_message_id, role, content)
+        if found is None:
+            raise
+        return found, False
     if message is None:
         raise ConversationNotFound
     return message, True
@@ -198,10 +201,10 @@ def is_on_branch(*, conversation_id: UUID, wanted: UUID, last: UUID | None) -> b
     return bool(row and row[0])
 
 
-def said_before(conversation_id: UUID, client_message_id: str, role: str, content: str) -> Message:
-    """What came under a client's id. Raises `ClientMessageReused` if it was something else."""
-    found = Message.objects.get(conversation_id=conversation_id, client_message_id=client_message_id)
-    if (found.role, found.content) != (role, content):
+def said_before(conversation_id: UUID, client_message_id: str, role: str, content: str) -> Message | None:
+    """What came under a client's id, if anything did. Raises `ClientMessageReused` if it was something else."""
+    found = Message.objects.filter(conversation_id=conversation_id, client_message_id=client_message_id).first()
+    if found is not None and (found.role, found.content) != (role, content):
         raise ClientMessageReused(param="client_message_id")
     return found
 

@@ -3,8 +3,9 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
+import orjson
 from django.db.models import QuerySet
-from django.http import HttpRequest, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import mixins, status, viewsets
@@ -16,13 +17,15 @@ from rest_framework.utils.urls import replace_query_param
 from accounts.ids import UUID_PATTERN
 from accounts.scopes import Scope
 from accounts.views import caller_of, valid
-from conversations import lifecycle, services, threads
+from conversations import channels, lifecycle, replies, services, threads
 from conversations.exceptions import MessageNotFound
 from conversations.filters import ConversationFilter
 from conversations.models import Conversation, Message
 from conversations.pagination import LatestFirstPagination
+from conversations.replies import RepliedBefore, Reply, shaped
 from conversations.serializers import (
     BranchQuerySerializer,
+    ContextSerializer,
     ConversationSerializer,
     EditSerializer,
     MessagePageSerializer,
@@ -32,11 +35,11 @@ from conversations.serializers import (
 )
 from conversations.services import Turn
 from inference.exchange import begin
-from inference.payloads import parse_object
+from inference.payloads import estimate_input_tokens, parse_object
 from inference.replies import STREAM_HEADERS
 from inference.views import json_response, openai_view
-from quotas.idempotency import claimed
-from quotas.idempotency_views import attempt_of
+from quotas.idempotency import JSON_HEADERS, claimed
+from quotas.idempotency_views import REPLAYED, attempt_of
 from quotas.throttling import admitted_caller
 
 MESSAGE = OpenApiParameter("message_id", UUID, OpenApiParameter.PATH, description="Of a message.")
@@ -58,6 +61,36 @@ def _open_chat(request: HttpRequest) -> Turn:
     conversation_id = request.headers.get("X-Conversation-ID")
     with claimed(user_id=caller.user_id, attempt=attempt_of(request, payload, conversation_id)) as claim:
         return services.open_chat(caller=caller, payload=payload, conversation_id=conversation_id, claim=claim)
+
+
+@openai_view("POST", Scope.INFERENCE)
+async def reply(request: HttpRequest, pk: str) -> HttpResponseBase:
+    """Say something, and have it answered: whole, or with `stream: true` as server-sent events."""
+    try:
+        exchange = await begin(lambda: _open_reply(request, UUID(pk)))
+    except RepliedBefore as before:
+        return _replied_again(before.answer, is_stream=parse_object(request.body).get("stream") is True)
+    opened = exchange.opened
+    assert isinstance(opened, Reply)
+    if not exchange.call.is_stream:
+        return json_response(await exchange.answer(lambda value: shaped(opened, value)))
+    await exchange.start()
+    return StreamingHttpResponse(exchange, headers=STREAM_HEADERS)
+
+
+def _open_reply(request: HttpRequest, conversation_id: UUID) -> Reply:
+    caller = admitted_caller(request)
+    body = parse_object(request.body)
+    attempt = attempt_of(request, body)
+    with claimed(user_id=caller.user_id, attempt=attempt) as claim:
+        return replies.open_reply(caller=caller, conversation_id=conversation_id, body=body, claim=claim)
+
+
+def _replied_again(answer: Message, *, is_stream: bool) -> HttpResponse:
+    """What is kept of an answer, whole, as if it came now."""
+    if is_stream:
+        return HttpResponse(replies.as_stream(answer), headers={**STREAM_HEADERS, REPLAYED: "true"})
+    return HttpResponse(orjson.dumps(replies.as_completion(answer)), headers={**JSON_HEADERS, REPLAYED: "true"})
 
 
 class ConversationViewSet(mixins.RetrieveModelMixin, mixins.ListModelMixin, viewsets.GenericViewSet[Conversation]):
@@ -127,6 +160,21 @@ class ConversationViewSet(mixins.RetrieveModelMixin, mixins.ListModelMixin, view
     @action(detail=True, methods=["post"])
     def unpin(self, request: Request, pk: UUID) -> Response:
         return self._answer(lifecycle.pin(conversation=self.get_object(), is_pinned=False))
+
+    @extend_schema(responses=ContextSerializer, filters=False)
+    @action(detail=True, filterset_class=None, pagination_class=None)
+    def context(self, request: Request, pk: UUID) -> Response:
+        """What the next reply would send before what is said then."""
+        conversation = self.get_object()
+        prepared = replies.prepare(
+            caller=caller_of(request),
+            conversation=conversation,
+            channel=channels.channel(conversation.channel),
+            head=conversation.head_id,
+        )
+        tokens = estimate_input_tokens({"messages": prepared.messages})
+        shown = {"model": prepared.model, "messages": prepared.messages, "left_out": prepared.left_out}
+        return Response(ContextSerializer(shown | {"tokens": tokens}).data)
 
     # Messages
 

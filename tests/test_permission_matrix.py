@@ -121,6 +121,8 @@ MATRIX = """
     PATCH  /api/v1/conversations/<pk>                       401    404    200    403    404    404    404
     DELETE /api/v1/conversations/<pk>                       401    404    204    403    404    404    404
     GET    /api/v1/conversations/<pk>/messages              401    404    200    403    404    404    404
+    GET    /api/v1/conversations/<pk>/context               401    404    200    403    404    404    404
+    POST   /api/v1/conversations/<pk>/reply                 401    404    404    403    404    404    404
     POST   /api/v1/conversations/<pk>/messages              401    404    201    403    404    404    404
     GET    /api/v1/conversations/<pk>/messages/<message_id> 401    404    200    403    404    404    404
     PATCH  /api/v1/conversations/<pk>/messages/<message_id> 401    404    201    403    404    404    404
@@ -172,6 +174,7 @@ BODIES = {
     "POST /api/v1/prompts/templates/<name>/versions": lambda: {"content": "Hello"},
     "PUT /api/v1/prompts/templates/<name>/labels/<label>": lambda: {"version": 1},
     "POST /api/v1/prompts/templates/<name>/render": lambda: {"variables": {"who": "Ada"}},
+    "POST /api/v1/conversations/<pk>/reply": lambda: {"content": "Hello", "model": "none"},
     "POST /api/v1/conversations/<pk>/messages": lambda: {"content": "Hello"},
     "PATCH /api/v1/conversations/<pk>/messages/<message_id>": lambda: {"content": "Hello again"},
     "POST /api/v1/prompts/classify": lambda: {"text": "Translate this sentence into French"},
@@ -180,8 +183,8 @@ BODIES = {
 }
 
 
-# Its view works as those of /v1 do.
-THREADED = {"/api/v1/prompts/classify"}
+# Their views work as those of /v1 do.
+THREADED = {"/api/v1/prompts/classify", "/api/v1/conversations/<pk>/reply"}
 
 
 def rows():
