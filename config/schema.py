@@ -76,9 +76,25 @@ def _reply() -> Schema:
         max_tokens={"type": "integer"},
         tools={"type": "array", "items": ANYTHING},
     )
-    id_ = {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
-    parameters = [id_, *operation["parameters"]]
-    return operation | {"operationId": "reply", "tags": ["conversations"], "parameters": parameters}
+    return _in_conversation(operation, "reply", "id")
+
+
+def _regenerate() -> Schema:
+    operation = _operation(
+        "Regenerate",
+        "Another answer beside one that is there, which stays on a branch of its own. Answered as a reply is. "
+        "An API key needs the scope `inference`.",
+        required=[],
+        model={"type": "string"},
+        stream={"type": "boolean"},
+    )
+    return _in_conversation(operation, "regenerate", "id", "message_id")
+
+
+def _in_conversation(operation: Schema, called: str, *ids: str) -> Schema:
+    uuid = {"in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
+    parameters = [*({"name": name, **uuid} for name in ids), *operation.get("parameters", [])]
+    return operation | {"operationId": called, "tags": ["conversations"], "parameters": parameters}
 
 
 class ScopedSchema(AutoSchema):
@@ -156,7 +172,10 @@ def add_openai_surface(result: Schema, generator: object, request: object, publi
         )
         | {"operationId": "classify_prompt", "tags": ["prompts"], "responses": {"200": CLASSIFIED}}
     }
-    result["paths"]["/api/v1/conversations/{id}/reply"] = {"post": _reply()}
+    result["paths"] |= {
+        "/api/v1/conversations/{id}/reply": {"post": _reply()},
+        "/api/v1/conversations/{id}/messages/{message_id}/regenerate": {"post": _regenerate()},
+    }
     return result
 
 
@@ -169,10 +188,11 @@ def _operation(summary: str, description: str, required: list[str] | None = None
         "security": [{"bearer": []}],
         "responses": {"200": {"description": "As OpenAI's.", "content": {"application/json": {"schema": ANYTHING}}}},
     }
-    if required:
+    if required is not None:
         described = IDEMPOTENCY_KEY.description
         key = {"name": idempotency.HEADER, "in": "header", "description": described, "schema": {"type": "string"}}
         operation["parameters"] = [key]
-        body: Schema = {"type": "object", "required": required, "properties": properties, "additionalProperties": True}
+        body: Schema = {"type": "object", "properties": properties, "additionalProperties": True}
+        body |= {"required": required} if required else {}
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
     return operation

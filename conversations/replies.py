@@ -11,19 +11,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
-from json import JSONDecoder
 from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
-import orjson
 from django.conf import settings
 from django.db import IntegrityError, transaction
 
 from accounts.caller import Caller
 from accounts.exceptions import InvalidInput
 from accounts.ids import uuid7
-from conversations import channels, context, threads
+from conversations import answers, channels, context, threads
 from conversations.channels import Channel
 from conversations.context import Said
 from conversations.exceptions import ConversationNotFound, ReplyInProgress
@@ -31,7 +29,6 @@ from conversations.models import Conversation, Message
 from inference import services as inference
 from inference.models import Request
 from inference.payloads import estimate_input_tokens
-from inference.replies import DONE
 from inference.routes import routes_for
 from inference.services import Call, UsedPrompt
 from prompts.rendering import render
@@ -40,7 +37,7 @@ from quotas import used_tokens
 from quotas.idempotency import Claim
 from quotas.meters import Resource
 
-Role, Status = Message.Role, Message.Status
+Role = Message.Role
 
 # What a caller may say about the answer besides; the rest of the payload is ours.
 OPTIONS = (
@@ -48,8 +45,6 @@ OPTIONS = (
     *("response_format", "presence_penalty", "frequency_penalty", "stream_options"),
 )
 TITLE_LENGTH = 60
-_decoder = JSONDecoder()
-KEPT_STATUS = {inference.Status.SUCCESS: Status.COMPLETE, inference.Status.CANCELLED: Status.CANCELLED}
 
 
 class RepliedBefore(Exception):
@@ -72,40 +67,44 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An open call that answers `message`; the answer will have the id `answer_id`."""
+    """An open call that answers `message`; the answer will have the id `answer_id`.
+
+    With `beside`, it is another answer beside that one; the branch ended at `head` when it was asked for.
+    """
 
     call: Call
     channel: Channel
     message: Message
     answer_id: UUID
+    beside: Message | None = None
+    head: UUID | None = None
+
+    @property
+    def ids(self) -> dict[str, str]:
+        return answers.ids(self.message.conversation_id, self.message.pk, self.answer_id)
 
     def settle(self) -> None:
         """The second commit: money, history and the answer, together."""
-        outcome = self.call.outcome
-        calls = tool_calls_of(outcome.response)
+        answer = answers.of_call(self.call)
         with transaction.atomic():
             inference.settle(self.call)
-            if outcome.text or calls:
-                self._write(calls)
+            if answer is not None:
+                self._write(answer)
         if self.channel.rates:
+            outcome = self.call.outcome
             used_tokens.note((self.channel.subject,), outcome.input_tokens + outcome.output_tokens)
 
-    def _write(self, tool_calls: list[Any]) -> None:
+    def _write(self, given: dict[str, Any]) -> None:
         """Unless somebody else answers the message by now, as the sweeper had given this call up."""
-        outcome, message = self.call.outcome, self.message
+        message = self.message
         mine = Message.objects.filter(pk=message.pk, request_id=self.call.request_id)
         if not mine.update(request_id=self.call.request_id):
             return
-        answer = place_answer(
-            message,
-            id=self.answer_id,
-            content=outcome.text,
-            tool_calls=tool_calls,
-            status=KEPT_STATUS.get(outcome.status, Status.PARTIAL),
-            model_used=self.call.model,
-            token_count=outcome.output_tokens,
-            request_id=self.call.request_id,
-        )
+        given |= {"id": self.answer_id}
+        if self.beside is None:
+            answer = answers.place(message, **given)
+        else:
+            answer = answers.place_beside(self.beside, message, head=self.head, **given)
         if answer is not None:
             transaction.on_commit(partial(context.add, answer, most=self.channel.context_messages), robust=True)
 
@@ -144,10 +143,38 @@ def open_reply(*, caller: Caller, conversation_id: UUID, body: dict[str, Any], c
         if threads.violates(error, "message_client_message_id_unique"):
             raise ReplyInProgress from None
         raise
-    reply = Reply(call, channel, message, uuid7())
-    if call.is_stream:
-        call.prologue = _first_event(_ids(conversation.pk, message.pk, reply.answer_id))
-    return reply
+    return _opened(Reply(call, channel, message, uuid7()))
+
+
+def open_regeneration(
+    *, caller: Caller, conversation_id: UUID, answer_id: UUID, body: dict[str, Any], claim: Claim | None = None
+) -> Reply:
+    """The first commit of another answer beside one that is there, which stays on a branch of its own.
+
+    Raises `MessageNotFound`, `InvalidInput` for what is no answer, and what `open_reply` raises besides.
+    """
+    _checked(body, None)
+    conversation = own_conversation(conversation_id, caller)
+    channel = channels.channel(conversation.channel)
+    channel.check()
+    former = threads.find_message(conversation_id=conversation.pk, id=answer_id)
+    question_id = former.reply_to_id or former.parent_id
+    if former.role != Role.ASSISTANT or question_id is None:
+        raise InvalidInput("Only an answer can be regenerated.", param="message_id", code="not_an_answer")
+    question = threads.find_message(conversation_id=conversation.pk, id=question_id)
+    _check_not_running(question)
+    channel.admit()
+    prepared = prepare(caller=caller, conversation=conversation, channel=channel, head=former.parent_id, body=body)
+    with quotas.holding():
+        call = inference.open_call(
+            caller=caller,
+            kind=Resource.LLM,
+            payload=_payload(prepared, channel, body),
+            claim=claim,
+            prompt=prepared.prompt,
+        )
+        _take(question, call)
+    return _opened(Reply(call, channel, question, uuid7(), former, conversation.head_id))
 
 
 def own_conversation(id: UUID, caller: Caller) -> Conversation:
@@ -175,75 +202,10 @@ def prepare(
     said = context.latest(conversation_id=conversation.pk, head=head, most=channel.context_messages)
     room = _room(model, channel, body) - estimate_input_tokens({"messages": [*system, *now]})
     kept = context.fitting(said, room=room)
+    if not now:
+        kept = kept or said[-1:]
     messages = [*system, *(message.as_payload() for message in kept), *now]
     return Prepared(model, messages, len(said) - len(kept), prompt)
-
-
-def place_answer(message: Message, **fields: Any) -> Message | None:
-    """Write the answer to a message, in the caller's transaction; None if the conversation was deleted meanwhile.
-
-    It ends the current branch, if the message is on that: also when others have written meanwhile, so they all stay on
-    it. If the branch has moved elsewhere, the answer hangs on its message and moves nothing.
-    """
-    given: dict[str, Any] = {"conversation_id": message.conversation_id, "role": Role.ASSISTANT, **fields}
-    given["reply_to_id"] = message.pk
-    answer = threads.append(**given, expects_head=True, head=message.pk)
-    if answer is not None:
-        return answer
-    conversations = Conversation.objects.alive().select_for_update(no_key=True)
-    head = conversations.filter(pk=message.conversation_id).values_list("head", flat=True).first()
-    if head and threads.is_on_branch(conversation_id=message.conversation_id, wanted=message.pk, last=head):
-        return threads.append(**given)
-    return threads.append(**given, at_head=False, parent=message.pk, moves_head=False)
-
-
-def tool_calls_of(response: Any) -> list[Any]:
-    """The tool calls of the first choice, whole; of a stream, put together from their pieces."""
-    try:
-        found = response["choices"][0]["message"].get("tool_calls")
-    except (KeyError, IndexError, TypeError, AttributeError):
-        return []
-    return found if isinstance(found, list) else _joined(found) if isinstance(found, str) else []
-
-
-def shaped(reply: Reply, value: dict[str, Any]) -> dict[str, Any]:
-    """A whole answer, as the caller gets it: OpenAI's, and which messages it is about."""
-    return value | _ids(reply.message.conversation_id, reply.message.pk, reply.answer_id)
-
-
-def as_completion(answer: Message) -> dict[str, Any]:
-    """What is kept of an answer, in the same shape."""
-    choice = {"index": 0, "message": Said.of(answer).as_payload(), "finish_reason": "stop"}
-    return _envelope(answer, "chat.completion") | {"choices": [choice]} | _ids_of(answer)
-
-
-def as_stream(answer: Message) -> bytes:
-    """What is kept of an answer, as a stream of one piece."""
-    choice = {"index": 0, "delta": Said.of(answer).as_payload(), "finish_reason": "stop"}
-    chunk = _envelope(answer, "chat.completion.chunk") | {"choices": [choice]}
-    return _first_event(_ids_of(answer)) + b"data: " + orjson.dumps(chunk) + b"\n\n" + DONE
-
-
-def _envelope(answer: Message, kind: str) -> dict[str, Any]:
-    created = int(answer.created_at.timestamp())
-    return {"id": str(answer.pk), "object": kind, "created": created, "model": answer.model_used}
-
-
-def _ids(conversation_id: UUID, user_message_id: UUID | None, message_id: UUID) -> dict[str, str]:
-    return {
-        "conversation_id": str(conversation_id),
-        "user_message_id": str(user_message_id),
-        "message_id": str(message_id),
-    }
-
-
-def _ids_of(answer: Message) -> dict[str, str]:
-    return _ids(answer.conversation_id, answer.reply_to_id, answer.pk)
-
-
-def _first_event(ids: dict[str, str]) -> bytes:
-    """Which messages a stream is about."""
-    return b"event: message_ids\ndata: " + orjson.dumps(ids) + b"\n\n"
 
 
 def _checked(body: dict[str, Any], key: str | None) -> tuple[str | None, str]:
@@ -275,19 +237,36 @@ def _unanswered(conversation: Conversation, client_id: str, content: str | None)
     answer = Message.objects.filter(reply_to=message).order_by("-sequence").first()
     if answer is not None:
         raise RepliedBefore(answer)
+    _check_not_running(message)
+    return message
+
+
+def _check_not_running(message: Message) -> None:
     running = Request.objects.filter(status=Request.Status.RUNNING)
     if message.request_id and running.filter(pk=message.request_id).exists():
         raise ReplyInProgress
-    return message
 
 
 def _answer_now(message: Message, call: Call) -> Message:
     """Of several who want to answer a message that was left without one, the first."""
-    waiting = Message.objects.filter(pk=message.pk, request=message.request_id)
-    if not waiting.update(request_id=call.request_id) or Message.objects.filter(reply_to=message).exists():
+    _take(message, call)
+    if Message.objects.filter(reply_to=message).exists():
+        raise ReplyInProgress
+    return message
+
+
+def _take(message: Message, call: Call) -> None:
+    """Make the call the one that answers the message, unless another one has become that meanwhile."""
+    former = Message.objects.filter(pk=message.pk, request=message.request_id)
+    if not former.update(request_id=call.request_id):
         raise ReplyInProgress
     message.request_id = call.request_id
-    return message
+
+
+def _opened(reply: Reply) -> Reply:
+    if reply.call.is_stream:
+        reply.call.prologue = answers.first_event(reply.ids)
+    return reply
 
 
 def _write(conversation: Conversation, content: str, client_id: str, call: Call) -> Message:
@@ -339,18 +318,3 @@ def _room(model: Any, channel: Channel, body: Mapping[str, Any]) -> int:
         output = asked or route.max_output_tokens or settings.DEFAULT_OUTPUT_TOKENS
         rooms.append(route.context_window - output if isinstance(output, int) else route.context_window)
     return min(rooms, default=10**9)
-
-
-def _joined(pieces: str) -> list[Any]:
-    """`inference.replies` keeps the pieces of a stream as JSON lists, one behind the other."""
-    calls: dict[int, dict[str, Any]] = {}
-    at = 0
-    while at < len(pieces):
-        piece, at = _decoder.raw_decode(pieces, at)
-        for delta in piece:
-            call = calls.setdefault(delta.get("index", 0), {"function": {"name": "", "arguments": ""}})
-            call |= {name: delta[name] for name in ("id", "type") if delta.get(name)}
-            function = delta.get("function") or {}
-            call["function"]["name"] += function.get("name") or ""
-            call["function"]["arguments"] += function.get("arguments") or ""
-    return [calls[index] for index in sorted(calls)]

@@ -9,6 +9,11 @@ router.register("conversations", views.ConversationViewSet, basename="conversati
 
 urlpatterns = [
     re_path(f"^conversations/(?P<pk>{UUID_PATTERN})/reply/?$", views.reply, name="conversation-reply"),
+    re_path(
+        f"^conversations/(?P<pk>{UUID_PATTERN})/messages/(?P<message_id>{UUID_PATTERN})/regenerate/?$",
+        views.regenerate,
+        name="message-regenerate",
+    ),
     *router.urls,
 ]
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -17,12 +18,12 @@ from rest_framework.utils.urls import replace_query_param
 from accounts.ids import UUID_PATTERN
 from accounts.scopes import Scope
 from accounts.views import caller_of, valid
-from conversations import channels, lifecycle, replies, services, threads
+from conversations import answers, channels, lifecycle, replies, services, threads
 from conversations.exceptions import MessageNotFound
 from conversations.filters import ConversationFilter
 from conversations.models import Conversation, Message
 from conversations.pagination import LatestFirstPagination
-from conversations.replies import RepliedBefore, Reply, shaped
+from conversations.replies import RepliedBefore, Reply
 from conversations.serializers import (
     BranchQuerySerializer,
     ContextSerializer,
@@ -67,30 +68,40 @@ def _open_chat(request: HttpRequest) -> Turn:
 async def reply(request: HttpRequest, pk: str) -> HttpResponseBase:
     """Say something, and have it answered: whole, or with `stream: true` as server-sent events."""
     try:
-        exchange = await begin(lambda: _open_reply(request, UUID(pk)))
+        return await _answered(lambda: _open_reply(request, replies.open_reply, conversation_id=UUID(pk)))
     except RepliedBefore as before:
         return _replied_again(before.answer, is_stream=parse_object(request.body).get("stream") is True)
+
+
+@openai_view("POST", Scope.INFERENCE)
+async def regenerate(request: HttpRequest, pk: str, message_id: str) -> HttpResponseBase:
+    """Another answer beside one that is there."""
+    ids = {"conversation_id": UUID(pk), "answer_id": UUID(message_id)}
+    return await _answered(lambda: _open_reply(request, replies.open_regeneration, **ids))
+
+
+async def _answered(open_reply: Callable[[], Reply]) -> HttpResponseBase:
+    exchange = await begin(open_reply)
     opened = exchange.opened
     assert isinstance(opened, Reply)
     if not exchange.call.is_stream:
-        return json_response(await exchange.answer(lambda value: shaped(opened, value)))
+        return json_response(await exchange.answer(lambda value: value | opened.ids))
     await exchange.start()
     return StreamingHttpResponse(exchange, headers=STREAM_HEADERS)
 
 
-def _open_reply(request: HttpRequest, conversation_id: UUID) -> Reply:
+def _open_reply(request: HttpRequest, service: Callable[..., Reply], **ids: UUID) -> Reply:
     caller = admitted_caller(request)
-    body = parse_object(request.body)
-    attempt = attempt_of(request, body)
-    with claimed(user_id=caller.user_id, attempt=attempt) as claim:
-        return replies.open_reply(caller=caller, conversation_id=conversation_id, body=body, claim=claim)
+    body = parse_object(request.body) if request.body else {}
+    with claimed(user_id=caller.user_id, attempt=attempt_of(request, body)) as claim:
+        return service(caller=caller, body=body, claim=claim, **ids)
 
 
 def _replied_again(answer: Message, *, is_stream: bool) -> HttpResponse:
     """What is kept of an answer, whole, as if it came now."""
     if is_stream:
-        return HttpResponse(replies.as_stream(answer), headers={**STREAM_HEADERS, REPLAYED: "true"})
-    return HttpResponse(orjson.dumps(replies.as_completion(answer)), headers={**JSON_HEADERS, REPLAYED: "true"})
+        return HttpResponse(answers.as_stream(answer), headers={**STREAM_HEADERS, REPLAYED: "true"})
+    return HttpResponse(orjson.dumps(answers.as_completion(answer)), headers={**JSON_HEADERS, REPLAYED: "true"})
 
 
 class ConversationViewSet(mixins.RetrieveModelMixin, mixins.ListModelMixin, viewsets.GenericViewSet[Conversation]):

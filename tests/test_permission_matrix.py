@@ -126,6 +126,7 @@ MATRIX = """
     POST   /api/v1/conversations/<pk>/messages              401    404    201    403    404    404    404
     GET    /api/v1/conversations/<pk>/messages/<message_id> 401    404    200    403    404    404    404
     PATCH  /api/v1/conversations/<pk>/messages/<message_id> 401    404    201    403    404    404    404
+    POST   /api/v1/conversations/<pk>/messages/<message_id>/regenerate 401 404 400 403 404 404 404
     POST   /api/v1/conversations/<pk>/archive               401    404    200    403    404    404    404
     POST   /api/v1/conversations/<pk>/unarchive             401    404    200    403    404    404    404
     POST   /api/v1/conversations/<pk>/pin                   401    404    200    403    404    404    404
@@ -184,7 +185,10 @@ BODIES = {
 
 
 # Their views work as those of /v1 do.
-THREADED = {"/api/v1/prompts/classify", "/api/v1/conversations/<pk>/reply"}
+THREADED = {
+    *("/api/v1/prompts/classify", "/api/v1/conversations/<pk>/reply"),
+    "/api/v1/conversations/<pk>/messages/<message_id>/regenerate",
+}
 
 
 def rows():

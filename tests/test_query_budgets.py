@@ -123,7 +123,7 @@ ELSEWHERE = {
     # As by its id, but for the search by its name.
     "DELETE /api/v1/users/me/channels",
     # Calls to a model, too; what a reply costs is in conversations/tests/test_replies.py.
-    "POST /api/v1/conversations/<pk>/reply",
+    *("POST /api/v1/conversations/<pk>/reply", "POST /api/v1/conversations/<pk>/messages/<message_id>/regenerate"),
     "POST /api/v1/prompts/classify",
     *("GET /v1/models", "GET /v1/models/<name>", "POST /v1/chat/completions", "POST /v1/embeddings"),
 }

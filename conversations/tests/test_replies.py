@@ -276,6 +276,29 @@ def test_others_and_the_switched_off_are_refused(reply, talk, bob):
     assert code(reply()) == (404, "not_found")
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_another_answer_stands_beside_the_first(reply, talk, alice, stub, stream):
+    reply("Why?")
+    first = talk.messages.latest("sequence")
+    reply("And then?")
+
+    def again(id, **body):
+        path = f"/api/v1/conversations/{talk.pk}/messages/{id}/regenerate"
+        return post(alice, path, {"stream": stream, **body})
+
+    answer, raw = again(first.pk, model="echo")
+
+    second = talk.messages.latest("sequence")
+    talk.refresh_from_db()
+    assert (answer.status_code, str(second.pk).encode() in raw) == (200, True)
+    assert (second.parent, second.reply_to, second.model_used) == (first.parent, first.parent, "echo")
+    assert talk.head_id == second.pk
+    assert told(stub) == [("user", "Why?")]
+    assert talk.messages.count() == 5
+    assert code(again(first.parent_id)) == (400, "not_an_answer")
+    assert code(again(talk.pk)) == (404, "message_not_found")
+
+
 # Turns without the wire --------------------------------------------------------------------------------------------
 
 
@@ -368,6 +391,22 @@ def test_who_edits_before_the_answer_comes_has_it_on_the_former_branch(talk):
     assert talk.head_id == other.pk
     answer = talk.messages.get(content="to A")
     assert answer.parent_id == opened.message.pk
+
+
+def test_another_answer_does_not_take_the_branch_from_who_went_on(talk):
+    turn(talk, "A", "to A")[1]()
+    answer, caller = talk.messages.latest("sequence"), Caller(user_id=talk.user_id)
+    opened = replies.open_regeneration(caller=caller, conversation_id=talk.pk, answer_id=answer.pk, body={})
+    with pytest.raises(ReplyInProgress):
+        replies.open_regeneration(caller=caller, conversation_id=talk.pk, answer_id=answer.pk, body={})
+    later = said(talk, "B")
+    opened.call.outcome.text = "to A, otherwise"
+    opened.call.outcome.status, opened.call.outcome.usage = Status.SUCCESS, Usage.REPORTED
+    opened.settle()
+
+    talk.refresh_from_db()
+    assert talk.head_id == later.pk
+    assert talk.messages.latest("sequence").parent_id == answer.parent_id
 
 
 def test_an_answer_that_comes_after_the_end_is_paid_and_not_written(talk, alice):
