@@ -97,8 +97,6 @@ BUDGET = {
     # As they are already.
     **{f"POST /api/v1/conversations/<pk>/{what}": 1 for what in ("unarchive", "unpin")},
     "GET /api/v1/conversations/<pk>/messages": 2,
-    # Cold; see conversations/tests/test_replies.py.
-    "GET /api/v1/conversations/<pk>/context": 2,
     "POST /api/v1/conversations/<pk>/messages": 2,
     "GET /api/v1/conversations/<pk>/messages/<message_id>": 2,
     "PATCH /api/v1/conversations/<pk>/messages/<message_id>": 3,
@@ -122,7 +120,9 @@ ELSEWHERE = {
     *("POST /api/v1/auth/password-reset/confirm", "POST /api/v1/users/me/change-password"),
     # As by its id, but for the search by its name.
     "DELETE /api/v1/users/me/channels",
-    # Calls to a model, too; what a reply costs is in conversations/tests/test_replies.py.
+    # Calls to a model, too; what a reply and its context cost, cold and warm, is in
+    # conversations/tests/test_replies.py.
+    "GET /api/v1/conversations/<pk>/context",
     *("POST /api/v1/conversations/<pk>/reply", "POST /api/v1/conversations/<pk>/messages/<message_id>/regenerate"),
     "POST /api/v1/prompts/classify",
     *("GET /v1/models", "GET /v1/models/<name>", "POST /v1/chat/completions", "POST /v1/embeddings"),

@@ -336,6 +336,22 @@ def test_a_warm_turn_costs_six_statements_and_its_context_none(talk):
     assert len(statements(lambda: turn(talk, client_message_id="c")[1]())) <= 10
 
 
+def test_showing_the_context_costs_one_statement_when_it_is_warm(talk, api, alice, django_assert_num_queries):
+    turn(talk, "1", "2")[1]()
+    client = api(alice)
+    client.get("/api/v1/users/me")
+
+    def shown():
+        return client.get(f"/api/v1/conversations/{talk.pk}/context").json()
+
+    with django_assert_num_queries(1):
+        warm = shown()
+    context.forget([talk.pk])
+    with django_assert_num_queries(2):
+        assert shown() == warm
+    assert [message["content"] for message in warm["messages"]] == ["1", "2"]
+
+
 def test_the_context_is_never_wrong(talk, api, alice):
     """Whoever writes how and where: what the cache says is what the database says."""
 
@@ -407,6 +423,17 @@ def test_another_answer_does_not_take_the_branch_from_who_went_on(talk):
     talk.refresh_from_db()
     assert talk.head_id == later.pk
     assert talk.messages.latest("sequence").parent_id == answer.parent_id
+
+
+def test_what_came_before_the_caller_left_is_kept(talk):
+    opened, _end = turn(talk, stream=True)
+    outcome = opened.call.outcome
+    outcome.status, outcome.usage, outcome.text = Status.CANCELLED, Usage.ESTIMATED, "The qui"
+    outcome.error_code = "client_disconnected"
+    opened.settle()
+
+    written = talk.messages.latest("sequence")
+    assert (written.status, written.content) == ("cancelled", "The qui")
 
 
 def test_an_answer_that_comes_after_the_end_is_paid_and_not_written(talk, alice):
