@@ -16,6 +16,7 @@ from accounts.tests.credentials import access_token
 from accounts.tests.factories import UserFactory
 from config.celery import app as celery_app
 from config.embedded.paths import celery_url
+from conversations.channels import forget_channels
 from inference.routes import forget_routes
 from prompts.rendering import forget_versions
 from quotas.admission import forget_rates
@@ -118,6 +119,7 @@ def _clean_start(settings: Any) -> None:
     forget_rates()
     redis_client().flushdb()
     forget_routes()
+    forget_channels()
     forget_versions()
     forget_flags()
     forget_noted()

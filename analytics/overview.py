@@ -37,7 +37,7 @@ def dashboard_of(*, user_id: UUID) -> Dashboard:
     """What a user sees first; `NotFound` if there is no such user."""
     counted = User.objects.annotate(
         keys=_number_of(ApiKey.objects.usable()),
-        talks=_number_of(Conversation.objects.all()),
+        talks=_number_of(Conversation.objects.alive()),
         prompts=_number_of(SavedPrompt.objects.all()),
     )
     user = counted.filter(pk=user_id).first()

@@ -5,9 +5,10 @@ from __future__ import annotations
 from django.utils import timezone
 
 from accounts import cleanup as accounts
+from conversations import cleanup as conversations
 from quotas import cleanup as quotas
 
-CHORES = (*accounts.CHORES, *quotas.CHORES)
+CHORES = (*accounts.CHORES, *quotas.CHORES, *conversations.CHORES)
 
 
 def clean_up(*, dry_run: bool = False) -> dict[str, int]:

@@ -29,6 +29,7 @@ from accounts.exceptions import (
     TooManyAttempts,
     TooManyRequests,
 )
+from conversations.exceptions import ReplyInProgress
 from inference.exceptions import (
     BodyTooLarge,
     InvalidJson,
@@ -193,7 +194,7 @@ def _headers(error: DomainError) -> dict[str, str] | None:
         return headers
     if isinstance(error, TooManyAttempts | TooManyRequests):
         return {"Retry-After": str(error.retry_after)}
-    if isinstance(error, IdempotencyKeyInUse | CheckoutInProgress):
+    if isinstance(error, IdempotencyKeyInUse | CheckoutInProgress | ReplyInProgress):
         return {"Retry-After": "1"}
     if isinstance(error, AnswerNotKept):
         return {"x-should-retry": "false"}

@@ -10,12 +10,15 @@ from accounts import services as accounts
 from accounts.credentials import hash_key
 from accounts.exceptions import NotAuthenticated
 from accounts.models import ApiKey, User
+from conversations.channels import drop_channels
+from conversations.models import ChannelConfig
 from inference.models import Model, Provider
 from quotas import services as quotas
 from quotas.meters import Resource
 from quotas.models import Plan
 
 LOCAL_PROVIDER = "local"
+LOCAL_MODEL = "smollm2"
 DEMO_EMAIL = "demo@mainstay.local"
 
 
@@ -48,9 +51,9 @@ def ensure_local_models(url: str) -> None:
     Model.objects.bulk_create(
         [
             Model(
-                name="smollm2",
+                name=LOCAL_MODEL,
                 provider=provider,
-                upstream_name="smollm2",
+                upstream_name=LOCAL_MODEL,
                 kind=Resource.LLM,
                 context_window=8192,
                 max_output_tokens=512,
@@ -64,6 +67,8 @@ def ensure_local_models(url: str) -> None:
         ],
         ignore_conflicts=True,
     )
+    if ChannelConfig.objects.filter(default_model="").update(default_model=LOCAL_MODEL):
+        drop_channels()
 
 
 def ensure_demo_key(*, known: str | None = None) -> str:

@@ -14,6 +14,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
 from accounts.snapshots import redis_client
+from conversations import partitions
 from quotas.local_rates import decided_locally
 
 
@@ -26,6 +27,7 @@ def alive(_request: HttpRequest) -> HttpResponse:
 def ready(_request: HttpRequest) -> HttpResponse:
     """200 if the database, Redis and the migrations are as they must be, else 503; says which.
 
+    `unplaced` is how many messages are in no month's partition: they are served, but somebody has to look after them.
     `decided_locally` is how many calls this process has limited by itself since it started, because Redis was away.
     """
     checks = {name: _says(check) for name, check in CHECKS.items()}
@@ -33,6 +35,7 @@ def ready(_request: HttpRequest) -> HttpResponse:
     answer = {
         "status": "ok" if healthy else "unavailable",
         "checks": checks,
+        "messages": {"unplaced": _unplaced() if healthy else None},
         "rate_limits": {"decided_locally": decided_locally()},
     }
     return _json(answer, 200 if healthy else 503)
@@ -63,6 +66,13 @@ def _redis() -> str:
 
 def _migrations() -> str:
     return f"unapplied: {len(missing)}" if (missing := unapplied_migrations()) else "ok"
+
+
+def _unplaced() -> int | None:
+    try:
+        return partitions.unplaced()
+    except DatabaseError:
+        return None
 
 
 CHECKS: dict[str, Callable[[], str]] = {"database": _database, "redis": _redis, "migrations": _migrations}

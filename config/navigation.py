@@ -79,6 +79,7 @@ NAVIGATION: list[dict[str, Any]] = [
                 "link": PLAYGROUND,
                 "permission": lambda request: request.user.has_perm("prompts.run_prompttemplate"),
             },
+            admin_page("Channels", "hub", "conversations", "channelconfig"),
             admin_page("Saved prompts", "bookmark", "prompts", "savedprompt"),
             admin_page("Collections", "folder", "prompts", "collection"),
             admin_page("Share links", "link", "prompts", "sharelink"),

@@ -102,6 +102,45 @@ ENHANCED: Schema = {
 }
 
 
+def _reply() -> Schema:
+    operation = _operation(
+        "Reply",
+        "Say something in a conversation and have it answered: as a chat completion with `conversation_id`, "
+        "`user_message_id` and `message_id`, or with `stream: true` as server-sent events, of which the first, "
+        "`message_ids`, names them. Sent again with the same `client_message_id` or Idempotency-Key, it is answered "
+        "once. Without `content`, what is at the end of the branch is answered, such as the result of a tool. "
+        "An API key needs the scope `inference`.",
+        required=["content"],
+        content={"type": "string", "nullable": True, "example": "What is a ring?"},
+        client_message_id={"type": "string", "maxLength": 100},
+        model={"type": "string", "description": "Else the conversation's, the user's or the channel's."},
+        stream={"type": "boolean"},
+        temperature={"type": "number"},
+        top_p={"type": "number"},
+        max_tokens={"type": "integer"},
+        tools={"type": "array", "items": ANYTHING},
+    )
+    return _in_conversation(operation, "reply", "id")
+
+
+def _regenerate() -> Schema:
+    operation = _operation(
+        "Regenerate",
+        "Another answer beside one that is there, which stays on a branch of its own. Answered as a reply is. "
+        "An API key needs the scope `inference`.",
+        required=[],
+        model={"type": "string"},
+        stream={"type": "boolean"},
+    )
+    return _in_conversation(operation, "regenerate", "id", "message_id")
+
+
+def _in_conversation(operation: Schema, called: str, *ids: str) -> Schema:
+    uuid = {"in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
+    parameters = [*({"name": name, **uuid} for name in ids), *operation.get("parameters", [])]
+    return operation | {"operationId": called, "tags": ["conversations"], "parameters": parameters}
+
+
 class ScopedSchema(AutoSchema):
     """Says of each operation which scope a key needs for it, and which need no credential."""
 
@@ -196,6 +235,10 @@ def add_openai_surface(result: Schema, generator: object, request: object, publi
         )
         | {"operationId": "enhance_prompt", "tags": ["prompts"], "responses": {"200": ENHANCED}}
     }
+    result["paths"] |= {
+        "/api/v1/conversations/{id}/reply": {"post": _reply()},
+        "/api/v1/conversations/{id}/messages/{message_id}/regenerate": {"post": _regenerate()},
+    }
     return result
 
 
@@ -208,10 +251,11 @@ def _operation(summary: str, description: str, required: list[str] | None = None
         "security": [{"bearer": []}],
         "responses": {"200": {"description": "As OpenAI's.", "content": {"application/json": {"schema": ANYTHING}}}},
     }
-    if required:
+    if required is not None:
         described = IDEMPOTENCY_KEY.description
         key = {"name": idempotency.HEADER, "in": "header", "description": described, "schema": {"type": "string"}}
         operation["parameters"] = [key]
-        body: Schema = {"type": "object", "required": required, "properties": properties, "additionalProperties": True}
+        body: Schema = {"type": "object", "properties": properties, "additionalProperties": True}
+        body |= {"required": required} if required else {}
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
     return operation

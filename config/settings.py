@@ -348,6 +348,10 @@ HOLD_GRACE_SECONDS = env_int("HOLD_GRACE_SECONDS", 60)
 RESERVATION_SECONDS = env_int("RESERVATION_SECONDS", 900)
 # Events, and the webhooks that told of them, are kept for so long.
 EVENT_DAYS = env_int("EVENT_DAYS", 30, least=1)
+# A deleted conversation can be restored for so long.
+CONVERSATION_PURGE_DAYS = env_int("CONVERSATION_PURGE_DAYS", 30, least=0)
+# Messages of older months are dropped, a month at a time. 0: none are.
+MESSAGE_RETENTION_MONTHS = env_int("MESSAGE_RETENTION_MONTHS", 0, least=0)
 # Endpoints are the operators', who may have receivers beside Mainstay. False: webhooks go to public addresses only.
 WEBHOOK_PRIVATE_ADDRESSES = env_bool("WEBHOOK_PRIVATE_ADDRESSES", True)
 MAX_BODY_BYTES = env_int("MAX_BODY_BYTES", 10 * 1024 * 1024)

@@ -8,10 +8,10 @@ from uuid import UUID
 
 import orjson
 from django.db import transaction
-from django.utils import timezone
 
 from accounts.caller import Caller
 from accounts.exceptions import InvalidInput
+from conversations import answers, threads
 from conversations.exceptions import ConversationNotFound
 from conversations.models import Conversation, Message
 from inference import services as inference
@@ -30,26 +30,23 @@ class Turn:
 
     call: Call
     conversation_id: UUID | None = None
+    message: Message | None = None
 
     def settle(self) -> None:
         """The second commit: money, history and the assistant's message, together.
 
         The call of a conversation that was deleted meanwhile is settled all the same.
         """
-        outcome = self.call.outcome
-        if self.conversation_id is None or not outcome.text:
+        answer = answers.of_call(self.call)
+        if self.conversation_id is None or answer is None:
             inference.settle(self.call)
             return
         with transaction.atomic():
             inference.settle(self.call)
-            append_message(
-                conversation_id=self.conversation_id,
-                role=Role.ASSISTANT,
-                content=outcome.text,
-                model_used=self.call.model,
-                token_count=outcome.output_tokens,
-                request_id=self.call.request_id,
-            )
+            if self.message is not None:
+                answers.place(self.message, **answer)
+            else:
+                append_message(conversation_id=self.conversation_id, role=Role.ASSISTANT, **answer)
 
 
 def open_chat(
@@ -69,28 +66,20 @@ def open_chat(
     with quotas.holding():
         conversation = _own_conversation(named or conversation_id, caller)
         call = inference.open_call(caller=caller, kind=Resource.LLM, payload=payload, claim=claim, prompt=prompt)
-        last = payload["messages"][-1]
+        last, message = payload["messages"][-1], None
         if last.get("role") == Role.USER:
-            append_message(
+            message = append_message(
                 conversation_id=conversation,
                 role=Role.USER,
                 content=_text_of(last.get("content")),
                 request_id=call.request_id,
             )
-        return Turn(call, conversation)
+        return Turn(call, conversation, message)
 
 
 def append_message(*, conversation_id: UUID, role: Message.Role, content: str, **fields: Any) -> Message | None:
-    """Add a message at the end, and mark the conversation as active now; None if it was deleted meanwhile.
-
-    The mark comes first: it locks the conversation, which then stays until the message is in it.
-    """
-    with transaction.atomic(savepoint=False):
-        if not Conversation.objects.filter(pk=conversation_id).update(last_activity=timezone.now()):
-            return None
-        return Message.objects.create(
-            conversation_id=conversation_id, role=role, content=content.replace("\0", "\ufffd"), **fields
-        )
+    """Add a message at the end, and mark the conversation as active now; None if it was deleted meanwhile."""
+    return threads.append(conversation_id=conversation_id, role=role, content=content, **fields)
 
 
 def _own_conversation(id: Any, caller: Caller) -> UUID:
@@ -98,7 +87,7 @@ def _own_conversation(id: Any, caller: Caller) -> UUID:
         wanted = UUID(id)
     except (ValueError, TypeError, AttributeError):
         raise ConversationNotFound(param="metadata.conversation_id") from None
-    if not Conversation.objects.filter(pk=wanted, user_id=caller.user_id).exists():
+    if not Conversation.objects.of(caller.user_id).filter(pk=wanted).exists():
         raise ConversationNotFound(param="metadata.conversation_id")
     return wanted
 

@@ -1,11 +1,20 @@
 from django.urls import re_path
 
+from accounts.ids import UUID_PATTERN
 from accounts.routers import OptionalSlashRouter
 from conversations import views
 
 router = OptionalSlashRouter()
 router.register("conversations", views.ConversationViewSet, basename="conversation")
 
-urlpatterns = router.urls
+urlpatterns = [
+    re_path(f"^conversations/(?P<pk>{UUID_PATTERN})/reply/?$", views.reply, name="conversation-reply"),
+    re_path(
+        f"^conversations/(?P<pk>{UUID_PATTERN})/messages/(?P<message_id>{UUID_PATTERN})/regenerate/?$",
+        views.regenerate,
+        name="message-regenerate",
+    ),
+    *router.urls,
+]
 
 openai_urlpatterns = [re_path("^chat/completions/?$", views.chat_completions, name="openai-chat")]

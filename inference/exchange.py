@@ -207,6 +207,7 @@ class Exchange:
 
     async def _relay(self) -> AsyncGenerator[bytes, None]:
         reply = self.reply = StreamedReply(model=self.call.model, include_usage=_wants_usage(self.call.payload))
+        prologue = self.call.prologue
         failure: UpstreamError | None = None
         try:
             async with aclosing(self._events()) as batches:
@@ -216,6 +217,7 @@ class Exchange:
                     if events is None:
                         break
                     if data := reply.take(events):
+                        data, prologue = prologue + data, b""
                         self._keep(data)
                         yield data
             reply.finish()

@@ -118,6 +118,8 @@ class Call:
     opened_at: datetime
     claim: Claim | None = None
     outcome: Outcome = field(default_factory=Outcome)
+    # What a stream begins with, before the model's first words.
+    prologue: bytes = b""
 
     @property
     def model(self) -> str:

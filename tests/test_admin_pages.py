@@ -18,7 +18,7 @@ from accounts.caller import Caller
 from accounts.models import ApiKey, AuditEvent, BlacklistedToken, ChannelIdentity, Session, User
 from accounts.tests.factories import UserFactory
 from analytics.models import DailyStat
-from conversations.models import Conversation, Message
+from conversations.models import ChannelConfig, Conversation, Message
 from inference.models import Model, Price, Provider, Request
 from prompts import techniques
 from prompts.models import (
@@ -165,6 +165,7 @@ ROWS: dict[type[Row], Callable[[], Row]] = {
     Price: lambda: Price.objects.create(model=model(), unit="input_tokens", price=150_000),
     Request: request,
     Conversation: conversation,
+    ChannelConfig: lambda: ChannelConfig.objects.create(name=f"channel-{next(number)}", credentials="token"),
     PromptTemplate: lambda: a_template(UserFactory(), tags=["chat"], description="Says hello."),
     SavedPrompt: saved_prompt,
     Collection: lambda: saved_prompt().collection,

@@ -12,7 +12,7 @@ from accounts.exceptions import DomainError
 from accounts.models import ApiKey
 from accounts.tests.credentials import api_key
 from conversations import services as conversations
-from conversations.models import Conversation
+from conversations.tests.factories import a_conversation
 from inference import services as inference
 from inference import views as inference_views
 from inference.models import Model, Provider, Request
@@ -55,6 +55,7 @@ FIELDS = [
     *("email", "password", "full_name", "username", "preferred_model", "metadata", "name", "scopes", "expires_at"),
     *("refresh", "amounts", "seconds", "title", "content", "is_favourite", "model_override"),
     *("is_active", "id", "user", "token", "revoke_api_keys"),
+    *("role", "parent", "head", "client_message_id", "tool_call_id", "channel"),
     *("variables", "version", "expected", "label", "tags", "protected_labels", "commit_message"),
 ]
 METERS = [str(Meter(resource, unit)) for resource in Resource.values for unit in Unit.values]
@@ -92,7 +93,7 @@ def addresses(alice):
     prompt = SavedPrompt.objects.create(user=alice, title="x", content="y")
     folder = Collection.objects.create(user=alice, name="x")
     template = a_template(alice)
-    conversation = Conversation.objects.create(user=alice)
+    conversation = a_conversation(alice, "Hello")
     api_key(alice)
     key = ApiKey.objects.get()
     return [
@@ -114,6 +115,8 @@ def addresses(alice):
         ("PUT", f"/api/v1/prompts/templates/{template.name}/labels/staging"),
         ("POST", f"/api/v1/prompts/history/{improved(alice).pk}/feedback"),
         *(("POST", "/api/v1/conversations"), ("PATCH", f"/api/v1/conversations/{conversation.pk}")),
+        ("POST", f"/api/v1/conversations/{conversation.pk}/messages"),
+        ("PATCH", f"/api/v1/conversations/{conversation.pk}/messages/{conversation.head_id}"),
     ]
 
 

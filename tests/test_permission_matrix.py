@@ -20,6 +20,7 @@ from accounts.scopes import Scope
 from accounts.tests.credentials import api_key
 from accounts.tests.factories import PASSWORD, UserFactory
 from conversations.models import Conversation
+from conversations.tests.factories import a_conversation
 from inference.models import Model, Provider, Request
 from prompts import sharing
 from prompts.models import Collection, SavedPrompt
@@ -151,6 +152,17 @@ MATRIX = """
     PATCH  /api/v1/conversations/<pk>                       401    404    200    403    404    404    404
     DELETE /api/v1/conversations/<pk>                       401    404    204    403    404    404    404
     GET    /api/v1/conversations/<pk>/messages              401    404    200    403    404    404    404
+    GET    /api/v1/conversations/<pk>/context               401    404    200    403    404    404    404
+    POST   /api/v1/conversations/<pk>/reply                 401    404    404    403    404    404    404
+    POST   /api/v1/conversations/<pk>/messages              401    404    201    403    404    404    404
+    GET    /api/v1/conversations/<pk>/messages/<message_id> 401    404    200    403    404    404    404
+    PATCH  /api/v1/conversations/<pk>/messages/<message_id> 401    404    201    403    404    404    404
+    POST   /api/v1/conversations/<pk>/messages/<message_id>/regenerate 401 404 400 403 404 404 404
+    POST   /api/v1/conversations/<pk>/archive               401    404    200    403    404    404    404
+    POST   /api/v1/conversations/<pk>/unarchive             401    404    200    403    404    404    404
+    POST   /api/v1/conversations/<pk>/pin                   401    404    200    403    404    404    404
+    POST   /api/v1/conversations/<pk>/unpin                 401    404    200    403    404    404    404
+    POST   /api/v1/conversations/<pk>/restore               401    404    200    403    404    404    404
 
     GET    /api/v1/analytics/daily-stats                    401    403    403    403    200    403    200
     GET    /api/v1/analytics/technique-effectiveness        401    403    403    403    200    403    200
@@ -201,6 +213,9 @@ BODIES = {
     "POST /api/v1/prompts/templates/<name>/render": lambda: {"variables": {"who": "Ada"}},
     "POST /api/v1/prompts/enhance": lambda: {"prompt": "Translate this sentence into French"},
     "POST /api/v1/prompts/history/<pk>/feedback": lambda: {"rating": 4},
+    "POST /api/v1/conversations/<pk>/reply": lambda: {"content": "Hello", "model": "none"},
+    "POST /api/v1/conversations/<pk>/messages": lambda: {"content": "Hello"},
+    "PATCH /api/v1/conversations/<pk>/messages/<message_id>": lambda: {"content": "Hello again"},
     "POST /api/v1/prompts/classify": lambda: {"text": "Translate this sentence into French"},
     "POST /api/v1/prompts/suggestions": lambda: {"text": "Translate this sentence into French"},
     "POST /v1/chat/completions": lambda: {"model": "none", "messages": [{"role": "user", "content": "Hello"}]},
@@ -213,6 +228,8 @@ BODIES = {
 THREADED = {
     *("/api/v1/prompts/classify", "/api/v1/prompts/enhance"),
     *("/api/v1/prompts/search", "/api/v1/prompts/suggestions"),
+    "/api/v1/conversations/<pk>/reply",
+    "/api/v1/conversations/<pk>/messages/<message_id>/regenerate",
 }
 
 
@@ -249,7 +266,7 @@ def thing_of(user, path):
     if "/prompts/" in path:
         return of_prompts(user, path)
     if "/conversations/" in path:
-        return Conversation.objects.create(user=user).pk
+        return a_conversation(user, "Hello", deleted_at=timezone.now() if path.endswith("/restore") else None).pk
     if "/models/" in path:
         provider = Provider.objects.create(name="p", base_url="http://127.0.0.1:9/v1")
         return Model.objects.create(name="org/model", upstream_name="m", provider=provider).name
@@ -278,6 +295,9 @@ def concrete(path, value):
     value, _comma, link = str(value).partition(",")
     path = path.replace("<link>", link or value).replace("<token>", value)
     path = path.replace("<number>", "1").replace("<label>", "production")
+    if "<message_id>" in path:
+        head = Conversation.objects.filter(pk=value).values_list("head", flat=True).first()
+        path = path.replace("<message_id>", str(head or value))
     path = f"{path}?from=1&to=1" if path.endswith("/diff") else path
     return path.replace("<pk>", value).replace("<slug>", value).replace("<name>", value)
 

@@ -11,7 +11,9 @@ from accounts.caller import Caller
 from accounts.models import ApiKey, ChannelIdentity, Session
 from accounts.tests.credentials import api_key
 from analytics.models import DailyStat
-from conversations.models import Conversation, Message
+from conversations.channels import channel
+from conversations.models import Conversation
+from conversations.tests.factories import said
 from inference.models import Request
 from prompts import sharing, techniques, templates
 from prompts.models import Collection, PromptHistory, PromptTemplate, SavedPrompt, Technique
@@ -117,9 +119,15 @@ BUDGET = {
     "POST /api/v1/conversations": 1,
     "GET /api/v1/conversations/<pk>": 1,
     "PUT /api/v1/conversations/<pk>": 2,
-    "PATCH /api/v1/conversations/<pk>": 2,
-    "DELETE /api/v1/conversations/<pk>": 3,
+    "PATCH /api/v1/conversations/<pk>": 3,
+    "DELETE /api/v1/conversations/<pk>": 2,
+    **{f"POST /api/v1/conversations/<pk>/{what}": 2 for what in ("archive", "pin")},
+    # As they are already.
+    **{f"POST /api/v1/conversations/<pk>/{what}": 1 for what in ("unarchive", "unpin")},
     "GET /api/v1/conversations/<pk>/messages": 2,
+    "POST /api/v1/conversations/<pk>/messages": 2,
+    "GET /api/v1/conversations/<pk>/messages/<message_id>": 2,
+    "PATCH /api/v1/conversations/<pk>/messages/<message_id>": 3,
     "GET /api/v1/analytics/daily-stats": 1,
     "GET /api/v1/analytics/technique-effectiveness": 1,
     "GET /api/v1/users/me/usage": 1,
@@ -128,6 +136,8 @@ BUDGET = {
 # Flags, which cost nothing while they are warm (quotas/tests/test_flag_store.py). Pages; a person's whole data, read or
 # erased; a password, which costs a thousand times more; and calls to models, which test_road_budget.py pins.
 ELSEWHERE = {
+    # As `pin`, of a conversation that is deleted.
+    "POST /api/v1/conversations/<pk>/restore",
     "GET /api/v1/features",
     # A call of Stripe's costs a thousand times more than a statement.
     *(f"POST /api/v1/users/me/subscription/{what}" for what in ("change", "cancel", "resume")),
@@ -143,6 +153,10 @@ ELSEWHERE = {
     "POST /api/v1/prompts/enhance",
     # A call to a model, too; prompts/tests/test_search_api.py pins what a search costs.
     *("POST /api/v1/prompts/classify", "GET /api/v1/prompts/search", "POST /api/v1/prompts/suggestions"),
+    # Calls to a model, too; what a reply and its context cost, cold and warm, is in
+    # conversations/tests/test_replies.py.
+    "GET /api/v1/conversations/<pk>/context",
+    *("POST /api/v1/conversations/<pk>/reply", "POST /api/v1/conversations/<pk>/messages/<message_id>/regenerate"),
     *("GET /v1/models", "GET /v1/models/<name>", "POST /v1/chat/completions", "POST /v1/embeddings"),
 }
 BODIES = {
@@ -171,6 +185,8 @@ BODIES = {
     "POST /mcp": {"jsonrpc": "2.0", "id": 1, "method": "prompts/list"},
     "POST /api/v1/prompts/history/<pk>/feedback": {"rating": 4},
     "PATCH /api/v1/conversations/<pk>": {"title": "Other"},
+    "POST /api/v1/conversations/<pk>/messages": {"content": "Hello"},
+    "PATCH /api/v1/conversations/<pk>/messages/<message_id>": {"content": "Hello again"},
 }
 
 
@@ -194,7 +210,7 @@ def populate(olga):
             conversation = Conversation.objects.create(user=olga)
             request = Request.objects.create(user=olga, api_key=ApiKey.objects.first(), request_type="llm", model="m")
             for said_in in {conversation, Conversation.objects.filter(user=olga).earliest("id")}:
-                Message.objects.create(conversation=said_in, role="user", request=request)
+                said(said_in, "Hello", request=request)
             DailyStat.objects.create(day="2026-01-01", request_type="llm", model=f"m{next(number)}")
             PlanFactory(limits={("llm", "tokens", "day"): 5, ("llm", "tokens", "month"): 5})
 
@@ -245,6 +261,9 @@ def address_of(path, user):
         return f"{path}?from=1&to=2" if path.endswith("/diff") else path
     if "<token>" in path:
         return path.replace("<token>", link_to_collection(user))
+    if "<message_id>" in path:
+        head = Conversation.objects.filter(user=user).earliest("id").head_id
+        path = path.replace("<message_id>", str(head))
     model = next((model for part, model in THINGS.items() if f"/{part}/" in path), Conversation)
     if "<pk>" not in path:
         return path
@@ -272,6 +291,7 @@ def test_an_endpoint_stays_within_its_budget(api, olga, populate, route):
     populate(2)
     client = api(olga)
     client.get("/api/v1/users/me")
+    channel("api")
 
     found = statements(client, method, address_of(path, olga), BODIES.get(route, {}) if method != "GET" else "")
 

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from accounts import rotation
 from accounts.models import AuditEvent, ChannelIdentity, TotpDevice, User
+from conversations.models import ChannelConfig
 from inference.models import Provider
 from quotas.models import WebhookEndpoint
 
@@ -21,6 +22,7 @@ PLAIN = {
     "accounts.channelidentity.username": "alice-on-discord",
     "accounts.totpdevice.secret": "3132333435363738393031323334353637383930",
     "inference.provider.api_key": "sk-of-the-provider",
+    "conversations.channelconfig.credentials": "123456:bot-token-of-telegram",
     "quotas.webhookendpoint.secret": "whsec_bm93",
     "quotas.webhookendpoint.previous_secret": "whsec_YmVmb3Jl",
 }
@@ -36,6 +38,7 @@ def rows(alice):
     Provider.objects.create(
         name="away", base_url="https://away.example/v1", api_key=PLAIN["inference.provider.api_key"]
     )
+    ChannelConfig.objects.filter(name="telegram").update(credentials=PLAIN["conversations.channelconfig.credentials"])
     WebhookEndpoint.objects.create(
         url="https://away.example/hooks",
         secret=PLAIN["quotas.webhookendpoint.secret"],

@@ -4,6 +4,10 @@ from config.roles import grant
 
 
 class Migration(migrations.Migration):
-    dependencies = [("config", "0004_roles"), ("prompts", "0009_classifier")]
+    dependencies = [
+        ("config", "0004_roles"),
+        ("prompts", "0009_classifier"),
+        ("conversations", "0005_threads"),
+    ]
 
     operations = [migrations.RunPython(grant, migrations.RunPython.noop)]

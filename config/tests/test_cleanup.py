@@ -14,9 +14,11 @@ from accounts.models import ApiKey, AuditEvent, BlacklistedToken, OneTimeCode, S
 from accounts.tests.credentials import api_key
 from config.cleanup import CHORES, clean_up
 from config.tasks import cleanup
+from conversations.models import Conversation, Message
+from conversations.tests.factories import a_conversation
 from inference.models import Request
-from quotas.models import IdempotencyRecord
-from quotas.tests.factories import DeliveryFactory, EndpointFactory, EventFactory
+from quotas.models import IdempotencyRecord, Plan
+from quotas.tests.factories import DeliveryFactory, EndpointFactory, EventFactory, SubscriptionFactory
 
 number = count()
 HASH = "a" * 64
@@ -165,10 +167,37 @@ def test_counts_of_wrong_passwords_go_when_they_lock_nobody_any_more(alice):
     assert AccessAttempt.objects.get().username == "new@example.com"
 
 
+def test_conversations_go_some_time_after_they_were_deleted_or_as_their_users_plan_says(alice, bob):
+    """Also while the plan is not paid for; and what was said goes with them."""
+    SubscriptionFactory(user=bob, plan=Plan.objects.get(slug="pro"), status="unpaid", is_suspended=True)
+    Plan.objects.filter(is_default=True).update(conversation_retention_days=7)
+
+    def talk(user, **fields):
+        begun = a_conversation(user, "Hello")
+        Conversation.objects.filter(pk=begun.pk).update(**fields)
+        return begun.pk
+
+    talk(alice, last_activity=ago(days=8))
+    talk(bob, deleted_at=ago(days=31))
+    kept = {
+        talk(alice, last_activity=ago(days=6)),
+        talk(bob, last_activity=ago(days=300)),
+        talk(bob, deleted_at=ago(days=29)),
+    }
+
+    clean_up()
+
+    assert left(Conversation) == kept
+    assert set(Message.objects.values_list("conversation", flat=True)) == kept
+
+
 @pytest.fixture
-def much(alice, monkeypatch):
+def much(alice, monkeypatch, settings):
     """More of everything than is dealt with at once."""
     monkeypatch.setattr(accounts, "BATCH", 2)
+    settings.MESSAGE_RETENTION_MONTHS = 1
+    Plan.objects.filter(is_default=True).update(conversation_retention_days=7)
+    subscriber = SubscriptionFactory(plan=Plan.objects.get(slug="pro")).user
     for _ in range(5):
         key(alice, expires_at=ago(days=1))
         overlap = {"previous_key_hash": HASH, "previous_expires_at": ago(days=1)}
@@ -181,6 +210,9 @@ def much(alice, monkeypatch):
         endpoint = EndpointFactory(previous_secret="whsec_AAAA", previous_expires_at=ago(days=1))
         event = EventFactory(dispatched_at=ago(days=40))
         DeliveryFactory(endpoint=endpoint, event=event, status="delivered", delivered_at=ago(days=40))
+        for fields in ({"deleted_at": ago(days=31)}, {"last_activity": ago(days=8)}):
+            Conversation.objects.filter(pk=a_conversation(alice, "Hello").pk).update(**fields)
+        a_conversation(subscriber, last_activity=ago(days=80))
 
 
 def test_all_of_much_is_dealt_with_and_the_second_time_there_is_nothing(much):

@@ -21,7 +21,13 @@ from accounts.exceptions import (
     TooManyRequests,
 )
 from config.errors import UNAVAILABLE, failure_of
-from conversations.exceptions import ConversationNotFound
+from conversations.exceptions import (
+    ChannelOff,
+    ClientMessageReused,
+    ConversationNotFound,
+    MessageNotFound,
+    ReplyInProgress,
+)
 from inference.exceptions import (
     BodyTooLarge,
     InvalidJson,
@@ -74,6 +80,10 @@ ANSWERS = [
     (ModelNotFound("m"), 404, "not_found_error", "model_not_found"),
     (ReservationNotFound(), 404, "not_found_error", "not_found"),
     (ConversationNotFound(), 404, "not_found_error", "not_found"),
+    (MessageNotFound(), 404, "not_found_error", "message_not_found"),
+    (ClientMessageReused(), 409, "conflict_error", "client_message_id_reused"),
+    (ReplyInProgress(), 409, "conflict_error", "reply_in_progress"),
+    (ChannelOff("discord"), 403, "permission_error", "channel_off"),
     (TemplateNotFound(), 404, "not_found_error", "template_not_found"),
     (PromptNotFound(), 404, "not_found_error", "prompt_not_found"),
     (VersionNotFound(), 404, "not_found_error", "version_not_found"),

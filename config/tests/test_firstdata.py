@@ -8,6 +8,7 @@ from accounts.models import ApiKey, User
 from accounts.tests.credentials import api_key
 from accounts.tests.factories import UserFactory
 from config import firstdata
+from conversations.models import ChannelConfig
 from inference.models import Model, Provider
 from quotas.models import Quota, Subscription
 
@@ -37,6 +38,7 @@ def test_an_empty_installation_gets_an_operator_models_and_a_key_that_works():
         ("smollm2", "llm", URL),
         ("use-multilingual", "embedding", URL),
     }
+    assert set(ChannelConfig.objects.values_list("default_model", flat=True)) == {"smollm2"}
 
 
 def test_the_second_time_nothing_is_made_and_nothing_is_said():

@@ -28,6 +28,7 @@ def test_ready_when_all_is_there(api):
     assert answer.json() == {
         "status": "ok",
         "checks": {"database": "ok", "redis": "ok", "migrations": "ok"},
+        "messages": {"unplaced": 0},
         "rate_limits": {"decided_locally": 0},
     }
 

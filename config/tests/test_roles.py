@@ -52,6 +52,7 @@ PAGES = {
     "inference.price": OPERATORS,
     "inference.request": HELPERS,
     "conversations.conversation": OPERATORS,
+    "conversations.channelconfig": OPERATORS,
     "prompts.prompttemplate": OPERATORS,
     "prompts.savedprompt": OPERATORS,
     "prompts.collection": OPERATORS,
@@ -107,6 +108,7 @@ ACTIONS = {
     "accounts.user.add_quota": OPERATORS,
     "prompts.prompttemplate.try_out": OPERATORS,
     "prompts.prompttemplate.new_version": OPERATORS,
+    "conversations.channelconfig.switch": OPERATORS,
     "prompts.prompttemplate.move_label": OPERATORS,
     "prompts.prompttemplate.share": OPERATORS,
     "prompts.savedprompt.import_file": OPERATORS,
@@ -121,6 +123,7 @@ ADD = {
     *("inference.provider", "inference.model", "inference.price", "prompts.intentpattern"),
     "prompts.technique",
     "prompts.prompttemplate",
+    "conversations.channelconfig",
 }
 
 MODELS = {model._meta.label_lower: model for model in admin.site._registry}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from conversations import admin
+from conversations.admin import conversations as admin
 from conversations.models import Conversation, Message
 from inference.models import Request
 from tests.admin import page

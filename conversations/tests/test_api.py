@@ -1,10 +1,15 @@
 """/api/v1/conversations and what was said in them."""
 
+from datetime import timedelta
+
 import pytest
 from django.db import IntegrityError, transaction
+from django.utils import timezone
 
-from conversations import services
-from conversations.models import Conversation, Message
+from accounts.tests.credentials import api_key
+from conversations.channels import forget_channels
+from conversations.models import ChannelConfig, Conversation, Message
+from conversations.tests.factories import said
 
 PATH = "/api/v1/conversations"
 
@@ -12,10 +17,6 @@ PATH = "/api/v1/conversations"
 @pytest.fixture
 def talk(alice):
     return Conversation.objects.create(user=alice, title="Weather")
-
-
-def say(talk, role, content):
-    return services.append_message(conversation_id=talk.pk, role=Message.Role(role), content=content)
 
 
 def test_i_begin_a_conversation_with_nothing_but_my_name(api, alice):
@@ -35,8 +36,9 @@ def test_i_change_and_delete_my_own(api, alice, talk):
     assert api(alice).patch(path, change).status_code == 200
     talk.refresh_from_db()
     assert (talk.title, talk.model_override, talk.is_active, talk.metadata) == tuple(change.values())
+    assert talk.archived_at is not None
     assert api(alice).delete(path).status_code == 204
-    assert not Conversation.objects.exists()
+    assert api(alice).get(path).status_code == 404
 
 
 def test_channel_owner_and_times_are_not_the_callers_to_set(api, alice, bob, talk):
@@ -59,7 +61,7 @@ def test_channel_owner_and_times_are_not_the_callers_to_set(api, alice, bob, tal
 
 
 def test_somebody_elses_conversation_does_not_exist_for_me(api, bob, olga, talk):
-    say(talk, "user", "secret")
+    said(talk, "secret")
     path = f"{PATH}/{talk.pk}"
     for who in (bob, olga):
         answers = [
@@ -90,43 +92,78 @@ def test_a_senseless_change_is_refused(api, alice, talk, change, param):
 
 
 def test_the_list_can_be_narrowed(api, alice, talk):
-    Conversation.objects.create(user=alice, title="Old", is_active=False)
-    Conversation.objects.create(user=alice, title="Chat", channel="discord")
+    Conversation.objects.create(user=alice, title="Old", is_active=False, archived_at=talk.started_at)
+    chat = Conversation.objects.create(user=alice, title="Chat", channel="discord", tags=["fun", "work"])
+    api(alice).post(f"{PATH}/{chat.pk}/pin")
+    Conversation.objects.filter(pk=talk.pk).update(last_activity=timezone.now() - timedelta(days=3))
+    yesterday = (timezone.now() - timedelta(days=1)).isoformat()
 
     def found(**query):
         return [row["title"] for row in api(alice).get(PATH, query).json()["results"]]
 
     assert found() == ["Chat", "Old", "Weather"]
     assert found(is_active="false") == ["Old"]
-    assert found(channel="discord") == ["Chat"]
+    assert found(archived="true") == ["Old"]
+    assert found(archived="false") == ["Chat", "Weather"]
+    assert found(channel="discord") == found(pinned="true") == found(tag="work") == ["Chat"]
+    assert found(pinned="false") == ["Old", "Weather"]
+    assert found(last_activity_after=yesterday) == ["Chat", "Old"]
+    assert found(last_activity_before=yesterday) == ["Weather"]
+    assert found(tag="wor") == found(deleted="true") == []
 
 
-def test_messages_come_newest_first_in_pages(api, alice, bob, talk):
-    other = Conversation.objects.create(user=alice)
-    say(other, "user", "elsewhere")
-    for number in range(5):
-        say(talk, "user" if number % 2 == 0 else "assistant", f"{number}")
+def test_what_is_deleted_can_be_restored(api, alice, bob, talk):
+    path = f"{PATH}/{talk.pk}"
+    said(talk, "Hello")
+    assert api(alice).post(f"{path}/restore").status_code == 404
 
-    first = api(alice).get(f"{PATH}/{talk.pk}/messages", {"limit": 3}).json()
-    rest = api(alice).get(first["next"]).json()
+    api(alice).delete(path)
+    gone = [
+        *(api(alice).get(path), api(alice).get(f"{path}/messages"), api(alice).post(f"{path}/pin")),
+        *(api(alice).patch(path, {"title": "x"}), api(alice).delete(path), api(bob).post(f"{path}/restore")),
+        api(alice).post(f"{path}/messages", {"content": "x"}),
+    ]
+    assert {answer.status_code for answer in gone} == {404}
+    assert said(talk, "Too late") is None
+    assert api(alice).get(PATH).json()["results"] == []
+    assert [row["id"] for row in api(alice).get(PATH, {"deleted": "true"}).json()["results"]] == [str(talk.pk)]
 
-    said = [(message["role"], message["content"]) for message in first["results"] + rest["results"]]
-    assert said == [("user", "4"), ("assistant", "3"), ("user", "2"), ("assistant", "1"), ("user", "0")]
+    assert api(alice).post(f"{path}/restore").json()["deleted_at"] is None
+    assert [row["content"] for row in api(alice).get(f"{path}/messages").json()["results"]] == ["Hello"]
 
 
-def test_messages_cannot_be_written_here(api, alice, talk):
-    assert api(alice).post(f"{PATH}/{talk.pk}/messages", {"role": "user", "content": "x"}).status_code == 405
+def test_what_is_archived_or_pinned_stays_so_until_it_is_not(api, alice, talk):
+    def put(what):
+        return api(alice).post(f"{PATH}/{talk.pk}/{what}").json()
 
-
-def test_a_message_marks_its_conversation_as_active_and_holds_no_nul(talk):
-    before = talk.last_activity
-
-    message = say(talk, "user", "a\0b")
-
+    first = put("archive")
+    assert (first["is_active"], put("archive")["archived_at"]) == (False, first["archived_at"])
+    assert (put("unarchive")["is_active"], put("unarchive")["archived_at"]) == (True, None)
+    assert put("pin")["pinned_at"] == put("pin")["pinned_at"] is not None
+    assert put("unpin")["pinned_at"] is None
+    put("archive")
+    said(talk, "Are you there?")
     talk.refresh_from_db()
-    assert talk.last_activity > before
-    message.refresh_from_db()
-    assert message.content == "a\N{REPLACEMENT CHARACTER}b"
+    assert (talk.is_active, talk.archived_at) == (True, None)
+
+
+def test_a_conversation_begins_on_a_channel_that_there_is(api, alice):
+    assert api(alice).post(PATH, {"channel": "web", "tags": ["a", "a"]}).json()["channel"] == "web"
+    answer = api(alice).post(PATH, {"channel": "nowhere"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "unknown_channel")
+    ChannelConfig.objects.filter(name="web").update(is_active=False)
+    forget_channels()
+    answer = api(alice).post(PATH, {"channel": "web"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "channel_off")
+    assert Conversation.objects.get().tags == ["a"]
+
+
+def test_who_acts_for_somebody_on_a_channel_begins_there(api, olga, alice):
+    bot = api_key(olga, scopes=["act-as", "conversations"])
+    answer = api(bot).post(PATH, {"channel": "web"}, headers={"X-On-Behalf-Of": "discord:7"})
+
+    assert answer.json()["channel"] == "discord"
+    assert Conversation.objects.get().user_id != olga.pk
 
 
 def test_the_database_knows_roles_and_channels(talk):
@@ -139,4 +176,4 @@ def test_the_database_knows_roles_and_channels(talk):
 def test_rows_name_themselves(talk):
     assert str(talk) == "Weather"
     assert str(Conversation(pk=talk.pk)) == f"Conversation {talk.pk}"
-    assert str(say(talk, "user", "Hello")) == "user: Hello"
+    assert str(said(talk, "Hello")) == "user: Hello"

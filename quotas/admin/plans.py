@@ -58,6 +58,7 @@ class PlanAdmin(AuditedAdmin):
             },
         ),
         ("Rate limits", {"fields": ("rate_limits",), "description": "Changes count at once, for all subscribers."}),
+        ("Conversations", {"fields": ("conversation_retention_days",)}),
         ("Billing and features", {"fields": (("stripe_price_id", "trial_days"), "features")}),
         ("Record", {"fields": (("created_at", "updated_at"), "row_id"), "classes": ("collapse",)}),
     )

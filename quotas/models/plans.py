@@ -37,6 +37,12 @@ class Plan(models.Model):
         help_text="How many requests and tokens a second, minute, hour or day may have, see `quotas.windows`.",
     )
     features = models.JSONField(default=dict, blank=True)
+    conversation_retention_days = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(36500)],
+        help_text="How many days after the last message a conversation is kept. Empty: for ever.",
+    )
     is_active = models.BooleanField(default=True, help_text="Offered to users. Subscribers keep an inactive plan.")
     is_default = models.BooleanField(default=False, help_text="New users get it. Exactly one plan is the default.")
     limits_changed_at = models.DateTimeField(
@@ -60,6 +66,11 @@ class Plan(models.Model):
             models.CheckConstraint(condition=~Q(slug=""), name="plan_slug_given"),
             # Stripe's longest trial is two years.
             models.CheckConstraint(condition=Q(trial_days__lte=730), name="plan_trial_within_two_years"),
+            models.CheckConstraint(
+                condition=Q(conversation_retention_days=None)
+                | Q(conversation_retention_days__gte=1, conversation_retention_days__lte=36500),
+                name="plan_retention_within_a_century",
+            ),
             models.CheckConstraint(condition=RATE_LIMITS_ARE_COUNTS, name="plan_rate_limits_positive"),
         ]
 
