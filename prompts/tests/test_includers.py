@@ -5,6 +5,7 @@ import pytest
 from accounts.caller import Caller
 from accounts.exceptions import Conflict
 from prompts import templates
+from prompts.exceptions import TemplateError
 from prompts.models import PromptLabel, PromptTemplate, PromptVersion
 from prompts.rendering import render
 from prompts.tests.factories import a_template
@@ -53,7 +54,7 @@ def test_a_label_does_not_move_to_what_breaks_others_on_the_way(alice, part, con
         add(late, "{{> whole }}")
         PromptLabel.objects.filter(template=late).update(version=late.versions.get(number=2))
 
-        with pytest.raises(Exception, match="includes itself"):
+        with pytest.raises(TemplateError, match="includes itself"):
             move(part, number)
     else:
         said = refusal_of(lambda: move(part, number))
