@@ -9,6 +9,7 @@ from drf_spectacular.utils import OpenApiParameter
 
 from accounts.people import HEADER
 from accounts.scopes import Scope
+from prompts.models.templates import LABEL_PATTERN, NAME_PATTERN
 from quotas import idempotency
 
 Schema = dict[str, Any]
@@ -30,6 +31,19 @@ IDEMPOTENCY_KEY = OpenApiParameter(
     description="Makes the call safe to repeat: the same key and body get the same answer, and are charged once.",
 )
 
+
+PROMPT: Schema = {
+    "type": "object",
+    "description": "A prompt template, by its name, and a label or a version of it; without one, `production`.",
+    "required": ["name"],
+    "properties": {
+        "name": {"type": "string", "pattern": f"^{NAME_PATTERN}$"},
+        "label": {"type": "string", "nullable": True, "pattern": f"^({LABEL_PATTERN})?$"},
+        "version": {"type": "integer", "nullable": True, "minimum": 1},
+        "variables": {"type": "object", "nullable": True, "additionalProperties": True},
+    },
+    "additionalProperties": False,
+}
 
 CLASSIFIED: Schema = {
     "description": "What the text wants.",
@@ -182,10 +196,12 @@ def add_openai_surface(result: Schema, generator: object, request: object, publi
                 "A chat completion, as OpenAI's clients ask for it; `stream: true` answers server-sent events. "
                 "Parameters that are not named here reach the model untouched. "
                 "`metadata.conversation_id` (or the header "
-                "X-Conversation-ID) keeps the exchange in a conversation.",
-                required=["model", "messages"],
+                "X-Conversation-ID) keeps the exchange in a conversation. `prompt` names a prompt template instead of "
+                "`messages`; one of the two is needed.",
+                required=["model"],
                 model={"type": "string", "example": "smollm2"},
                 messages={"type": "array", "items": ANYTHING, "example": [{"role": "user", "content": "Say hello."}]},
+                prompt=PROMPT,
                 stream={"type": "boolean"},
                 stream_options=ANYTHING,
                 max_completion_tokens={"type": "integer"},

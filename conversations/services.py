@@ -16,7 +16,7 @@ from conversations.exceptions import ConversationNotFound
 from conversations.models import Conversation, Message
 from inference import services as inference
 from inference.services import Call, UsedPrompt
-from prompts.rendering import MOST_VERSION, render
+from prompts.asking import render_asked
 from quotas import services as quotas
 from quotas.idempotency import Claim
 from quotas.meters import Resource
@@ -55,7 +55,7 @@ def open_chat(
     """The first commit of a chat call: its hold, its request row, and the user's message if it names a conversation.
 
     The conversation is named by `metadata.conversation_id` in the payload or by `conversation_id`; a template may stand
-    instead of messages as `prompt`. Raises `ConversationNotFound`, what `prompts.rendering.render` raises, and what
+    instead of messages as `prompt`. Raises `ConversationNotFound`, what `prompts.asking.render_asked` raises, and what
     `inference.services.open_call` raises.
     """
     payload, prompt = _take_prompt(payload, caller)
@@ -105,32 +105,21 @@ def _take_conversation_id(payload: dict[str, Any]) -> tuple[dict[str, Any], Any]
 def _take_prompt(payload: dict[str, Any], caller: Caller) -> tuple[dict[str, Any], UsedPrompt | None]:
     """The payload with the messages that its `prompt` comes to, and which version that is.
 
-    A program that acts for somebody uses its own templates.
+    OpenAI's own client does not send a chat without `messages`: an empty list is none.
     """
     if "prompt" not in payload:
         return payload, None
-    if payload.get("messages") is not None:
+    if payload.get("messages") not in (None, []):
         raise InvalidInput("Send `messages` or `prompt`, not both.", param="prompt", code="prompt_and_messages")
-    rendering = render(owner_id=caller.acted_by or caller.user_id, param="prompt.", **_named_prompt(payload["prompt"]))
-    rest = {key: value for key, value in payload.items() if key != "prompt"}
-    return rest | {"messages": rendering.messages}, rendering.used
-
-
-def _named_prompt(prompt: Any) -> dict[str, Any]:
-    """`{"name", "label" or "version", "variables"}`, looked at by hand: this is the hot path."""
+    prompt = payload["prompt"]
     if not isinstance(prompt, dict):
         raise InvalidInput("`prompt` must be an object with a name.", param="prompt", code="invalid_type")
-    name, label, version = prompt.get("name"), prompt.get("label"), prompt.get("version")
-    variables = prompt.get("variables")
-    if not isinstance(name, str):
+    if not isinstance(prompt.get("name"), str):
         raise InvalidInput("Name a template.", param="prompt.name", code="required")
-    if label is not None and not isinstance(label, str):
-        raise InvalidInput("A label is a text.", param="prompt.label", code="invalid_type")
-    if version is not None and (type(version) is not int or not 0 < version < MOST_VERSION or label is not None):
-        raise InvalidInput("Name a label or the number of a version.", param="prompt.version")
-    if not isinstance(variables or {}, dict):
-        raise InvalidInput("`variables` must be an object.", param="prompt.variables", code="invalid_type")
-    return {"name": name, "label": label or "", "version": version, "variables": variables or {}}
+    asked = {key: value for key, value in prompt.items() if key != "name"}
+    rendering = render_asked(caller=caller, name=prompt["name"], asked=asked, param="prompt.")
+    rest = {key: value for key, value in payload.items() if key != "prompt"}
+    return rest | {"messages": rendering.messages}, rendering.used
 
 
 def _check_chat(payload: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
+from math import ceil
 from typing import Any
 from uuid import UUID
 
@@ -117,6 +118,7 @@ class Call:
     begun: float
     opened_at: datetime
     claim: Claim | None = None
+    most_seconds: float | None = None
     outcome: Outcome = field(default_factory=Outcome)
     # What a stream begins with, before the model's first words.
     prologue: bytes = b""
@@ -128,7 +130,7 @@ class Call:
     @property
     def deadline(self) -> float:
         """The monotonic time by which the last byte must have come."""
-        return self.begun + float(settings.CALL_DEADLINE_SECONDS)
+        return self.begun + _deadline_seconds(self.most_seconds)
 
     @property
     def route(self) -> Route:
@@ -145,13 +147,15 @@ def open_call(
     characters: int = 0,
     claim: Claim | None = None,
     prompt: UsedPrompt | None = None,
+    most_seconds: float | None = None,
 ) -> Call:
     """Hold what the call may use and write its request row, in one statement.
 
     `seconds` and `characters` are those of speech, and of text to be spoken; the outcome begins with them. `prompt` is
-    what the messages in `payload` were made of, and kept with the request. With an
-    idempotency key, this is done in the transaction that claims it (`quotas.idempotency.claimed`). Raises
-    `ModelNotFound`, `QuotaExceeded`, `InvalidInput`; then nothing has been written.
+    what the messages in `payload` were made of, and kept with the request. `most_seconds` is how long the call may take
+    if that is less than CALL_DEADLINE_SECONDS. With an idempotency key, this is done in the transaction that claims it
+    (`quotas.idempotency.claimed`). Raises `ModelNotFound`, `QuotaExceeded`, `InvalidInput`; then nothing has been
+    written.
     """
     name = payload.get("model")
     if name is None and kind == Resource.LLM and caller.preferred_model:
@@ -175,6 +179,7 @@ def open_call(
         opened_at=timezone.now(),
         outcome=Outcome(seconds=seconds, characters=characters),
         claim=claim,
+        most_seconds=most_seconds,
     )
     amounts = {
         Price.Unit.REQUESTS: 1,
@@ -200,7 +205,7 @@ def open_call(
         user_id=caller.user_id,
         api_key_id=caller.api_key_id,
         amounts=_metered(kind, amounts, routes[0].cost(amounts, at=call.opened_at)),
-        seconds=settings.CALL_DEADLINE_SECONDS + settings.HOLD_GRACE_SECONDS,
+        seconds=ceil(_deadline_seconds(most_seconds)) + settings.HOLD_GRACE_SECONDS,
         idempotency_key=claim.key if claim else "",
         also=row,
     )
@@ -338,6 +343,11 @@ def _metered(kind: str, amounts: Amounts, cost: int) -> dict[Meter, int]:
         **{Meter(kind, unit): measured[unit] for unit in MEASURED[kind]},
         Meter(kind, Unit.COST): cost,
     }
+
+
+def _deadline_seconds(most: float | None) -> float:
+    longest = float(settings.CALL_DEADLINE_SECONDS)
+    return longest if most is None else min(most, longest)
 
 
 def _kept(payload: dict[str, Any], prompt: UsedPrompt | None) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from difflib import SequenceMatcher, unified_diff
 
@@ -11,6 +12,8 @@ from prompts.models import PromptVersion
 
 # Comparing takes time that grows with the square of this.
 MOST_LINES = 2000
+# Lines of a text that would read like those that stand between texts; and those that would read like these.
+AMBIGUOUS = re.compile(r"\\*(\[(system|developer|user|assistant)\]\Z|variable \{)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +45,18 @@ def compare(old: PromptVersion, new: PromptVersion) -> Diff:
 
 
 def lines_of(version: PromptVersion) -> list[str]:
-    """A version as people read it: each message under its role, then a line for each variable."""
+    """A version as people read it: each message under its role, then a line for each variable.
+
+    No two versions that say different things have the same lines: a line of a text that looks like a role or a variable
+    has a backslash before it.
+    """
     if isinstance(version.content, str):
-        lines = version.content.split("\n")
+        lines = _lines(version.content)
     else:
-        lines = [
-            line for message in version.content for line in (f"[{message['role']}]", *message["content"].split("\n"))
-        ]
+        lines = [line for message in version.content for line in (f"[{message['role']}]", *_lines(message["content"]))]
     variables = [f"variable {json.dumps(row, ensure_ascii=False)}" for row in version.variables]
     return [*lines, *variables]
+
+
+def _lines(text: str) -> list[str]:
+    return [f"\\{line}" if AMBIGUOUS.match(line) else line for line in text.split("\n")]

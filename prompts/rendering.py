@@ -7,19 +7,21 @@ that is kept in the process.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 from uuid import UUID
 
 from django.db import connection
 
+from accounts.exceptions import InvalidInput
 from inference.services import UsedPrompt
 from prompts.exceptions import LabelNotFound, TemplateError, TemplateNotFound, VersionNotFound
 from prompts.markup import Include, Piece, Value, parse
 from prompts.models import PromptTemplate, PromptVersion
-from prompts.models.templates import DEFAULT_LABEL
+from prompts.models.templates import DEFAULT_LABEL, LABEL_PATTERN, NAME_PATTERN
 from prompts.variables import Variable, stored
 
 Message = dict[str, str]
@@ -33,28 +35,31 @@ NOTHING_INCLUDED = UUID(int=0)
 MOST_KEPT = 500
 MOST_KEPT_CHARACTERS = 64 * 1024
 
-# Names mean the including template's owner's own templates, then those that are shared; a number is a version, anything
-# else a label. The first row stands for whoever asks; it has no version.
+# Names mean the including template's owner's own templates, then those that are shared, of which the first counts that
+# has the version; a number is one, anything else a label. The first row stands for whoever asks; it has no version.
 RESOLVE = """
 WITH RECURSIVE used AS (
     SELECT NULL::uuid AS parent, ''::text AS reference, %(owner)s::uuid AS owner_id, NULL::uuid AS template_id,
         ''::text AS name, NULL::uuid AS version_id, 0 AS number, %(references)s::text[] AS includes, 0 AS depth
   UNION
-    SELECT u.version_id, r.reference, t.user_id, t.id, t.name::text, v.id, v.number, v.includes::text[], u.depth + 1
+    SELECT u.version_id, r.reference, f.user_id, f.template_id, f.name::text, f.id, f.number, f.includes::text[],
+        u.depth + 1
     FROM used u
     CROSS JOIN LATERAL unnest(u.includes) AS r(reference)
     CROSS JOIN LATERAL (
-        SELECT id, user_id, name FROM prompts_prompttemplate
-        WHERE name = split_part(r.reference, '@', 1) AND deleted_at IS NULL AND (user_id = u.owner_id OR is_shared)
-        ORDER BY user_id = u.owner_id DESC LIMIT 1
-    ) t
-    JOIN prompts_promptversion v ON v.id = COALESCE(
-        (SELECT version_id FROM prompts_promptlabel
-            WHERE template_id = t.id AND name = split_part(r.reference, '@', 2)),
-        (SELECT id FROM prompts_promptversion
-            WHERE template_id = t.id
-            AND number = CASE WHEN r.reference ~ '@[0-9]{1,9}$' THEN split_part(r.reference, '@', 2)::int END)
-    )
+        SELECT t.user_id, t.name, v.template_id, v.id, v.number, v.includes
+        FROM prompts_prompttemplate t
+        JOIN prompts_promptversion v ON v.id = COALESCE(
+            (SELECT version_id FROM prompts_promptlabel
+                WHERE template_id = t.id AND name = split_part(r.reference, '@', 2)),
+            (SELECT id FROM prompts_promptversion
+                WHERE template_id = t.id
+                AND number = CASE WHEN r.reference ~ '^[^@]*@[0-9]{1,9}$' THEN split_part(r.reference, '@', 2)::int END)
+        )
+        WHERE t.name = split_part(r.reference, '@', 1) AND t.deleted_at IS NULL
+            AND (t.user_id = u.owner_id OR t.is_shared)
+        ORDER BY t.user_id = u.owner_id DESC LIMIT 1
+    ) f
     WHERE u.depth < %(depth)s
 )
 SELECT parent, reference, template_id, name, version_id, number, depth FROM used WHERE depth > 0 LIMIT %(most)s
@@ -126,8 +131,9 @@ def render(
     `owner_id` says whose templates names mean first. `param` stands before the fields that errors name. With `as_texts`
     all values are texts, and each is read as its variable's type wants (`Variable.read`). With `gaps`, a variable
     without a value is left as it is written, instead of refused. Raises `TemplateNotFound`, `LabelNotFound`,
-    `VersionNotFound`, `TemplateError`.
+    `VersionNotFound`, `TemplateError`, and `InvalidInput` for what cannot be a name or a label.
     """
+    _check_reference(name, label, param)
     target = str(version) if version is not None else label or DEFAULT_LABEL
     tree, root, bodies = _loaded(owner_id, name, target, param)
     declared = _declarations(tree, bodies)
@@ -182,22 +188,36 @@ def _messages(writer: _Writer, version_id: UUID | None, body: Body) -> list[Mess
     return [{"role": role or "user", "content": content} for role, content in zip(body.roles, contents, strict=True)]
 
 
-def resolve(*, owner_id: UUID, references: list[str]) -> Tree:
-    """What references stand for now, and all that those include, in one statement. What does not exist is left out."""
+def _check_reference(name: str, label: str, param: str) -> None:
+    if not re.fullmatch(NAME_PATTERN, name, re.ASCII):
+        raise InvalidInput(
+            "A name has small letters, digits and . _ -, at most 64.", code="invalid_name", param=f"{param}name"
+        )
+    if label and not re.fullmatch(LABEL_PATTERN, label, re.ASCII):
+        raise InvalidInput(
+            "A label has small letters, digits and _ -, at most 64, and begins with a letter; a number is a `version`.",
+            code="invalid_label",
+            param=f"{param}label",
+        )
+
+
+def resolve(*, owner_id: UUID, references: list[str], most: int = MOST_REFERENCES) -> Tree:
+    """What references stand for now, and all that those include, in one statement. What does not exist is left out.
+
+    `TemplateError` if that is more than `most`.
+    """
     values: dict[str, Any] = {
         "owner": owner_id,
         "references": references,
         # One level more than allowed shows that there is one.
         "depth": MOST_DEPTH + 2,
-        "most": MOST_REFERENCES + 1,
+        "most": most + 1,
     }
     with connection.cursor() as cursor:
         cursor.execute(RESOLVE, values)
         rows = cursor.fetchall()
-    if len(rows) > MOST_REFERENCES:
-        raise TemplateError(
-            f"All includes together are more than {MOST_REFERENCES}.", code="too_many_includes", param="content"
-        )
+    if len(rows) > most:
+        raise TemplateError(f"All includes together are more than {most}.", code="too_many_includes", param="content")
     tree: Tree = {}
     for parent, reference, *found in rows:
         known = tree.get((parent, reference))
@@ -205,6 +225,29 @@ def resolve(*, owner_id: UUID, references: list[str]) -> Tree:
         # On a cycle the same is met again, deeper each time.
         if known is None or known.depth < row.depth:
             tree[parent, reference] = row
+    return tree
+
+
+def branches(tree: Tree) -> dict[UUID | None, Tree]:
+    """What each version includes by itself."""
+    below: dict[UUID | None, Tree] = {}
+    for (parent, reference), found in tree.items():
+        below.setdefault(parent, {})[parent, reference] = found
+    return below
+
+
+def tree_of(reference: str, below: Mapping[UUID | None, Tree]) -> Tree:
+    """What belongs to one of several references that were resolved together, as if it had been resolved alone.
+
+    Nothing if it stands for nothing.
+    """
+    level = {key: found for key, found in below.get(None, {}).items() if key[1] == reference}
+    tree: Tree = {}
+    # A cycle is followed until it is too deep.
+    for depth in range(1, MOST_DEPTH + 3):
+        tree |= {key: replace(found, depth=depth) for key, found in level.items()}
+        versions = {found.version_id for found in level.values()}
+        level = {key: found for version in versions for key, found in below.get(version, {}).items()}
     return tree
 
 
@@ -270,7 +313,7 @@ def _declarations(tree: Tree, bodies: dict[UUID, Body]) -> dict[str, Variable]:
 def declarations(tree: Tree, of_versions: Mapping[UUID, tuple[Variable, ...]]) -> dict[str, Variable]:
     """The variables of all versions together; where two declare the same one, the outer declaration counts."""
     variables: dict[str, Variable] = {}
-    for found in sorted(tree.values(), key=lambda found: found.depth):
+    for found in sorted(tree.values(), key=lambda found: (found.depth, found.name, found.number)):
         for variable in of_versions[found.version_id]:
             variables.setdefault(variable.name, variable)
     return variables
@@ -287,14 +330,15 @@ def _values(
             )
     texts = {}
     for name, variable in variables.items():
-        value = given.get(name, variable.default)
+        value = given.get(name)
+        if value is None:
+            value = variable.default
         if value is not None:
             texts[name] = variable.text(value, param=f"{param}.{name}")
-        elif gaps and variable.required and name not in given:
+        elif gaps and variable.required:
             texts[name] = f"{{{{ {name} }}}}"
-        elif variable.required or name in given:
-            code = "invalid_type" if name in given else "missing_variable"
-            raise TemplateError(f"{name} must have a value.", code=code, param=f"{param}.{name}")
+        elif variable.required:
+            raise TemplateError(f"{name} must have a value.", code="missing_variable", param=f"{param}.{name}")
         else:
             texts[name] = ""
     return texts

@@ -9,9 +9,31 @@ from prompts.models.templates import LABEL_PATTERN, NAME_PATTERN
 from prompts.rendering import MOST_VERSION
 
 MOST_TAGS = 20
+VERSION_FIELDS = {"content", "variables", "commit_message"}
 
 
-class VersionSerializer(serializers.ModelSerializer[PromptVersion]):
+class StrictSerializer(serializers.ModelSerializer[Any]):
+    """Refuses fields that it would leave aside: a typo is no wish, and nobody is told of a change that was not made."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, dict):
+            self._check_fields(data)
+        return super().to_internal_value(data)
+
+    def _check_fields(self, data: dict[str, Any]) -> None:
+        for name in data:
+            known = self.fields.get(name)
+            if known is None or known.read_only:
+                said = self._said_of(name) if known or name in VERSION_FIELDS else "There is no such field here."
+                raise serializers.ValidationError({name[:60]: said}, code="unknown_field")
+
+    def _said_of(self, name: str) -> str:
+        if name in VERSION_FIELDS:
+            return "Versions say this: add one to change it."
+        return "This cannot be set here."
+
+
+class VersionSerializer(StrictSerializer):
     content = serializers.JSONField(help_text="One text, or a list of messages with role and content.")
     variables = serializers.JSONField(
         required=False,
@@ -33,7 +55,7 @@ class VersionSerializer(serializers.ModelSerializer[PromptVersion]):
         return [label.name for label in version.labels.all()]
 
 
-class TemplateSerializer(serializers.ModelSerializer[PromptTemplate]):
+class TemplateSerializer(StrictSerializer):
     name = serializers.CharField(read_only=True)
     tags = serializers.ListField(
         child=serializers.CharField(max_length=50), max_length=MOST_TAGS, required=False, default=list
@@ -96,14 +118,15 @@ class LabelMoveSerializer(serializers.Serializer[Any]):
 
 
 class RenderSerializer(serializers.Serializer[Any]):
-    label = serializers.CharField(required=False, max_length=64, help_text="`production` if nothing is named.")  # type: ignore[assignment]
-    version = serializers.IntegerField(required=False, min_value=1, max_value=MOST_VERSION - 1)
-    variables = serializers.DictField(required=False, default=dict)
+    """For the schema; what is asked is read by `prompts.asking`, as in a chat call."""
 
-    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        if "label" in attrs and "version" in attrs:
-            raise serializers.ValidationError({"version": "Name a label or a version, not both."})
-        return attrs
+    label = serializers.CharField(  # type: ignore[assignment]
+        required=False, allow_null=True, allow_blank=True, max_length=64, help_text="`production` if nothing is named."
+    )
+    version = serializers.IntegerField(
+        required=False, allow_null=True, min_value=1, max_value=MOST_VERSION - 1, help_text="Instead of a label."
+    )
+    variables = serializers.DictField(required=False, allow_null=True)
 
 
 class PromptMessageSerializer(serializers.Serializer[Any]):

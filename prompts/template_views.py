@@ -10,14 +10,15 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts.exceptions import InvalidInput
 from accounts.scopes import Scope
 from accounts.views import caller_of, valid
 from prompts import templates
+from prompts.asking import render_asked
 from prompts.diffs import compare
 from prompts.exceptions import VersionNotFound
 from prompts.models import PromptLabel, PromptTemplate, PromptVersion
 from prompts.models.templates import LABEL_PATTERN, NAME_PATTERN
-from prompts.rendering import render
 from prompts.template_serializers import (
     DiffQuerySerializer,
     DiffSerializer,
@@ -162,8 +163,9 @@ class TemplateViewSet(mixins.RetrieveModelMixin, mixins.ListModelMixin, viewsets
     @action(detail=True, methods=["post"])
     def render(self, request: Request, name: str) -> Response:
         """The messages that a chat call with this `prompt` would send. Nothing is charged."""
-        body = valid(RenderSerializer, request)
-        rendering = render(owner_id=caller_of(request).user_id, name=name, **body)
+        if not isinstance(request.data, dict):
+            raise InvalidInput("The request body must be a JSON object.", code="invalid_type")
+        rendering = render_asked(caller=caller_of(request), name=name, asked=request.data)
         return Response(RenderingSerializer(rendering).data)
 
     def _answer(self, template: PromptTemplate, status: int = status.HTTP_200_OK) -> Response:

@@ -6,7 +6,6 @@ import re
 from typing import Any
 from uuid import UUID
 
-import orjson
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
@@ -15,6 +14,7 @@ from accounts.caller import Caller
 from accounts.exceptions import Conflict, InvalidInput, NotAllowed
 from accounts.scopes import Scope
 from prompts.exceptions import LabelNotFound, TemplateError, TemplateNotFound, VersionNotFound
+from prompts.includers import keeping_includers
 from prompts.markup import Include, Value, parse, place
 from prompts.models import PromptLabel, PromptTemplate, PromptVersion
 from prompts.models.templates import LABEL_PATTERN
@@ -105,16 +105,16 @@ def change_template(*, template: PromptTemplate, by: Caller, **fields: Any) -> P
 def delete_template(*, template: PromptTemplate, by: Caller) -> None:
     """Take a template away. Its versions stay for the requests that they ran in; its labels go and its name is free.
 
-    `Conflict` while another template includes it, in a version that a label stands for.
+    `Conflict` if another template of its owner's needs it, in a version that a label stands for.
     """
     with transaction.atomic():
         locked = _locked(template)
         labels = list(locked.labels.values_list("name", flat=True))
         if set(labels) & set(locked.protected_labels):
             _check_protected(by)
-        _check_not_included(locked, [*labels, *map(str, range(1, locked.latest_version + 1))])
-        locked.labels.all().delete()
-        PromptTemplate.objects.filter(pk=locked.pk).update(deleted_at=timezone.now())
+        with keeping_includers(locked, but=labels):
+            locked.labels.all().delete()
+            PromptTemplate.objects.filter(pk=locked.pk).update(deleted_at=timezone.now())
         audit.record("prompt_template.deleted", by=by, target=template)
 
 
@@ -130,15 +130,17 @@ def add_version(
         locked = _locked(template)
         locked.latest_version += 1
         locked.save(update_fields=["latest_version", "updated_at"])
-        version = PromptVersion.objects.create(
-            template=locked,
-            number=locked.latest_version,
-            content=content,
-            variables=[variable.as_json() for variable in body.variables],
-            includes=includes,
-            commit_message=commit_message,
-            author_id=by.user_id,
-        )
+        # Its number may have meant the version of a shared template until now.
+        with keeping_includers(locked):
+            version = PromptVersion.objects.create(
+                template=locked,
+                number=locked.latest_version,
+                content=content,
+                variables=[variable.as_json() for variable in body.variables],
+                includes=includes,
+                commit_message=commit_message,
+                author_id=by.user_id,
+            )
         audit.record("prompt_version.created", by=by, target=template, number=version.number)
     return version
 
@@ -155,7 +157,8 @@ def move_label(
     """Let a label stand for a version; it is made if there is none.
 
     With `expected`, only if it stands for that version now (0: if there is no such label), else `Conflict`. A protected
-    label wants the owner, an operator, or a key with the scope admin. Raises `NotAllowed`, `VersionNotFound`.
+    label wants the owner, an operator, or a key with the scope admin. Raises `NotAllowed`, `VersionNotFound`, and
+    `Conflict` if it would break what includes the template.
     """
     if not re.fullmatch(LABEL_PATTERN, label):
         raise InvalidInput("A label has small letters, digits, - and _, and begins with a letter.", param="label")
@@ -166,7 +169,7 @@ def move_label(
         version = locked.versions.filter(number=number).first()
         if version is None:
             raise VersionNotFound(param="version")
-        _check_labelled(locked, label, version)
+        _check_labelled(locked, version)
         current = locked.labels.filter(name=label).select_related("version").first()
         former = current.version.number if current else 0
         if expected is not None and expected != former:
@@ -175,21 +178,22 @@ def move_label(
             raise Conflict(f"A template has at most {MOST_LABELS} labels.", code="too_many_labels")
         now = timezone.now()
         moved = {"version": version, "moved_at": now}
-        row, _created = PromptLabel.objects.update_or_create(
-            template=locked, name=label, defaults=moved, create_defaults=moved | {"created_at": now}
-        )
+        with keeping_includers(locked, but=[label]):
+            row, _created = PromptLabel.objects.update_or_create(
+                template=locked, name=label, defaults=moved, create_defaults=moved | {"created_at": now}
+            )
         audit.record("prompt_label.moved", by=by, target=template, label=label, former=former, number=number)
     return row
 
 
 def remove_label(*, template: PromptTemplate, label: str, by: Caller) -> None:
-    """Raises `LabelNotFound`, `NotAllowed` if it is protected, `Conflict` while another template includes it."""
+    """Raises `LabelNotFound`, `NotAllowed` if it is protected, `Conflict` if another template needs it."""
     with transaction.atomic():
         locked = _locked(template)
         if label in locked.protected_labels:
             _check_protected(by)
-        _check_not_included(locked, [label])
-        deleted, _by_model = locked.labels.filter(name=label).delete()
+        with keeping_includers(locked, but=[label]):
+            deleted, _by_model = locked.labels.filter(name=label).delete()
         if not deleted:
             raise LabelNotFound
         audit.record("prompt_label.removed", by=by, target=template, label=label)
@@ -212,7 +216,7 @@ def check_content(content: Any) -> None:
             _check_message(message, f"content.{index}")
     elif not isinstance(content, str) or not content:
         raise TemplateError("`content` must be a text or a list of messages.", code="invalid_type", param="content")
-    if len(orjson.dumps(content)) > MOST_BYTES:
+    if sum(len(text.encode()) for text in _texts(content).values()) > MOST_BYTES:
         raise TemplateError(f"A version has at most {MOST_BYTES} bytes.", code="too_large", param="content")
 
 
@@ -303,24 +307,10 @@ def _check_reach(template: PromptTemplate, references: list[str]) -> str:
     return next((reference for reference in references if (None, reference) not in tree), "")
 
 
-def _check_labelled(template: PromptTemplate, label: str, version: PromptVersion) -> None:
+def _check_labelled(template: PromptTemplate, version: PromptVersion) -> None:
     """What the version includes may have come to include it, since it was made."""
     if missing := _check_reach(template, version.includes):
         raise TemplateError(f"There is nothing to include as {missing}.", code="unknown_include", param="version")
-    if not isinstance(version.content, str):
-        _check_not_included(template, [label])
-
-
-def _check_not_included(template: PromptTemplate, targets: list[str]) -> None:
-    """`Conflict` while a version that a label stands for includes one of the targets."""
-    references = [f"{template.name}@{target}" for target in targets]
-    others = PromptLabel.objects.filter(version__includes__overlap=references).exclude(template=template)
-    if not template.is_shared:
-        others = others.filter(template__user_id=template.user_id)
-    other = others.select_related("template").first()
-    if other is not None:
-        name = other.template.name if other.template.user_id == template.user_id else "Another template"
-        raise Conflict(f"{name} includes it.", code="template_in_use")
 
 
 def _locked(template: PromptTemplate) -> PromptTemplate:

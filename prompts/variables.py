@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +18,8 @@ MOST_CHOICES = 200
 # Characters of a default, and of a choice.
 MOST_DEFAULT = 10_000
 MOST_CHOICE = 200
+# From here on a number with a point or an exponent, which is read as a double, may have lost digits.
+EXACT = 2.0**53
 FIELDS = {"name", "type", "required", "default", "choices", "description"}
 TYPES: dict[str, str] = {
     "string": "a text",
@@ -27,6 +28,10 @@ TYPES: dict[str, str] = {
     "boolean": "true or false",
     "enum": "one of its choices",
     "list": "a list of texts",
+}
+INSTEAD_OF_INEXACT: dict[str, str] = {
+    "integer": "a whole number of at most 64 bits, written without a point or exponent",
+    "number": "a whole number of at most 64 bits, or a number below 2^53: of others, digits could be lost",
 }
 
 
@@ -44,8 +49,7 @@ class Variable:
     def text(self, value: Any, *, param: str) -> str:
         """What stands in the template for a value. Raises `TemplateError` if it is of another type."""
         if not self.accepts(value):
-            kind = f"one of {', '.join(self.choices)}"[:300] if self.type == "enum" else TYPES[self.type]
-            raise TemplateError(f"{self.name} must be {kind}.", code="invalid_type", param=param)
+            raise TemplateError(f"{self.name} must be {self._kind(value)}.", code="invalid_type", param=param)
         if self.type == "list":
             return ", ".join(value)
         return value if isinstance(value, str) else json.dumps(value)
@@ -61,7 +65,16 @@ class Variable:
             value = orjson.loads(text)
         except orjson.JSONDecodeError:
             value = text
+        if value is None:
+            return text
         return [text] if self.type == "list" and not isinstance(value, list) else value
+
+    def _kind(self, value: Any) -> str:
+        """What would be accepted instead of a value, in words."""
+        if self.type == "enum":
+            return f"one of {', '.join(self.choices)}"[:300]
+        is_inexact = isinstance(value, float) and abs(value) >= EXACT
+        return INSTEAD_OF_INEXACT.get(self.type, TYPES[self.type]) if is_inexact else TYPES[self.type]
 
     def accepts(self, value: Any) -> bool:
         if self.type == "boolean":
@@ -69,7 +82,9 @@ class Variable:
         if self.type == "integer":
             return isinstance(value, int) and not isinstance(value, bool)
         if self.type == "number":
-            return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            if isinstance(value, float):
+                return abs(value) < EXACT
+            return isinstance(value, int) and not isinstance(value, bool)
         if self.type == "list":
             return isinstance(value, list) and all(isinstance(item, str) for item in value)
         return isinstance(value, str) and (self.type == "string" or value in self.choices)

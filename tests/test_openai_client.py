@@ -195,16 +195,16 @@ def test_another_persons_conversation_does_not_exist(client, make_account):
     assert not Request.objects.exists()
 
 
-def test_a_prompt_template_stands_for_messages_and_a_moved_label_is_seen_at_once(web, account):
+def test_a_prompt_template_stands_for_messages_and_a_moved_label_is_seen_at_once(client, account):
     """The label is moved in this process, and the call is made in another."""
     by = Caller(user_id=account.user.pk)
     template = a_template(account.user, "Hello {{ who }}", name="greeting")
     templates.add_version(template=template, by=by, content="Goodbye {{ who }}")
 
     def said():
-        body = {"model": "echo", "prompt": {"name": "greeting", "variables": {"who": "Ada"}}}
-        answer = httpx.post(f"{web.url}/v1/chat/completions", json=body, headers={"X-API-Key": account.key})
-        received = orjson.loads(answer.json()["choices"][0]["message"]["content"])
+        prompt = {"name": "greeting", "variables": {"who": "Ada"}}
+        answer = client.chat.completions.create(model="echo", messages=[], extra_body={"prompt": prompt})
+        received = orjson.loads(answer.choices[0].message.content)
         assert "prompt" not in received
         return received["messages"]
 

@@ -46,6 +46,13 @@ def test_it_describes_every_endpoint_and_no_other(schema):
     assert operations(schema).keys() == {route for route in MATRIX if route[1].startswith(("/api/v1/", "/v1/"))}
 
 
+def test_a_chat_needs_messages_or_a_prompt(schema):
+    body = operations(schema)["POST", "/v1/chat/completions"]["requestBody"]["content"]["application/json"]["schema"]
+
+    assert body["required"] == ["model"]
+    assert {"messages", "prompt"} <= body["properties"].keys()
+
+
 def test_names_of_operations_are_unique(schema):
     names = [operation["operationId"] for methods in schema["paths"].values() for operation in methods.values()]
 

@@ -28,6 +28,8 @@ from accounts.exceptions import DomainError
 
 # A file is made in memory.
 MOST_EXPORTED = 50_000
+# Characters of a cell in the preview.
+MOST_SHOWN = 1000
 NEW: str = RowResult.IMPORT_TYPE_NEW
 CHANGED: str = RowResult.IMPORT_TYPE_UPDATE
 SAME: str = RowResult.IMPORT_TYPE_SKIP
@@ -80,8 +82,9 @@ class ServiceResource(TransferResource):
 
     def import_row(self, row: dict[str, Any], instance_loader: Any, **kwargs: Any) -> RowResult:
         result = RowResult()
-        result.diff = [row.get(name) or "" for name in self.fields]
+        result.diff = [(row.get(name) or "")[:MOST_SHOWN] for name in self.fields]
         try:
+            self.before_import_row(row, **kwargs)
             result.import_type = self._carry_out(row, keep=not kwargs["dry_run"])
         except ValidationError as error:
             result.import_type, result.validation_error = RowResult.IMPORT_TYPE_INVALID, error

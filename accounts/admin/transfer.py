@@ -29,10 +29,19 @@ from accounts import audit
 from accounts.admin.base import AuditedAdmin, operator
 from accounts.audit_export import FORMULA_STARTS
 from accounts.caller import Caller
+from accounts.csv_files import rows_of
 from accounts.exceptions import InvalidInput
 
 MOST_BYTES = 500_000
 MOST_ROWS = 1000
+
+
+class UploadedRows(Dataset):
+    """The rows of a file. `faults` are what is wrong with the shape of some, by their numbers from 1."""
+
+    def __init__(self, *rows: Any, **kwargs: Any) -> None:
+        super().__init__(*rows, **kwargs)
+        self.faults: dict[int, str] = {}
 
 
 class GuardedCsv(CSV):
@@ -44,11 +53,16 @@ class GuardedCsv(CSV):
             guarded.append([f"'{cell}" if str(cell).startswith(FORMULA_STARTS) else cell for cell in row])
         return str(super().export_data(guarded, **kwargs))
 
-    def create_dataset(self, in_stream: bytes | str, **kwargs: Any) -> Dataset:
-        guarded = super().create_dataset(in_stream, **kwargs)
-        dataset = Dataset(headers=guarded.headers)
-        for row in guarded:
-            dataset.append([cell[1:] if cell[:1] == "'" and cell[1:2] in FORMULA_STARTS else cell for cell in row])
+    def create_dataset(self, in_stream: bytes, **kwargs: Any) -> Dataset:
+        """`InvalidInput` for what is no CSV. A row with too many cells is kept, and refused when its turn comes."""
+        rows = rows_of(in_stream)
+        dataset = UploadedRows(headers=next(rows, (1, []))[1])
+        width = len(dataset.headers or [])
+        for line, row in rows:
+            if len(row) > width:
+                dataset.faults[len(dataset) + 1] = f"Line {line} has {len(row)} cells instead of {width}."
+            cells = [cell[1:] if cell[:1] == "'" and cell[1:2] in FORMULA_STARTS else cell for cell in row]
+            dataset.append([*cells, *[""] * (width - len(cells))][:width])
         return dataset
 
 
@@ -118,6 +132,7 @@ class TransferResource(ModelResource):
     def __init__(self, by: Caller | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.by = by
+        self.faults: dict[int, str] = {}
 
     @classmethod
     def get_diff_class(cls) -> type[Diff]:
@@ -125,6 +140,7 @@ class TransferResource(ModelResource):
 
     def before_import(self, dataset: Dataset, **kwargs: Any) -> None:
         """Refuse a file as a whole: then its rows are not looked at."""
+        self.faults = getattr(dataset, "faults", {})
         known, given, rows = self.get_export_headers(), dataset.headers or [], len(dataset)
         if sorted(given) == sorted(known) and rows <= MOST_ROWS:
             return
@@ -132,6 +148,10 @@ class TransferResource(ModelResource):
         if rows > MOST_ROWS:
             raise InvalidInput(f"A file has at most {MOST_ROWS:,} rows.")
         raise InvalidInput(f"The first line must name these columns: {', '.join(known)}.")
+
+    def before_import_row(self, row: Any, **kwargs: Any) -> None:
+        if fault := self.faults.get(kwargs["row_number"]):
+            raise ValidationError(fault)
 
     def get_instance(self, instance_loader: Any, row: Any) -> Any:
         """The row that is meant; none where a cell makes no sense, which is said when the cell is imported."""
@@ -172,7 +192,7 @@ class TransferAdmin(ImportExportMixin, AuditedAdmin):
         return {"rollback_on_validation_errors": True}
 
     def add_data_read_fail_error_to_form(self, form: forms.Form, e: Exception) -> None:
-        form.add_error("import_file", "This is no CSV file in UTF-8 in which no line is longer than the first.")
+        form.add_error("import_file", str(e) if isinstance(e, InvalidInput) else "This is no CSV file in UTF-8.")
 
     def get_export_data(self, file_format: CSV, request: HttpRequest, queryset: Any, **kwargs: Any) -> Any:
         data = super().get_export_data(file_format, request, queryset, **kwargs)

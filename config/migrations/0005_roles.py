@@ -6,7 +6,7 @@ from config.roles import grant
 class Migration(migrations.Migration):
     dependencies = [
         ("config", "0004_roles"),
-        ("prompts", "0009_classifier"),
+        ("prompts", "0010_descriptions"),
         ("conversations", "0005_threads"),
     ]
 

@@ -206,7 +206,7 @@ def test_broken_rows_are_named_one_by_one_and_nothing_is_imported(operator, pric
         ("model;unit\nm;seconds\n", "must name these columns"),
         (f"{HEAD},id\nm,0,seconds,1,2027-01-01,1\n", "must name these columns"),
         (HEAD + "\n" + "m,0,seconds,1,2027-01-01\n" * (MOST_ROWS + 1), "at most 1,000 rows"),
-        (HEAD + "\nm,0,seconds,1,2027-01-01,more\n", "no CSV file"),
+        (HEAD + "\nm,0,seconds,1,2027-01-01,more\n", "Line 2 has 6 cells instead of 5"),
         (HEAD + "\n", "No valid data"),
         (b"\xff\xfe\x00", "no CSV file"),
         (b"x" * (MOST_BYTES + 1), "at most 500 kB"),

@@ -7,6 +7,7 @@ against the active classifier and the nearest patterns. Where that cannot be, it
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -15,6 +16,7 @@ from uuid import UUID
 
 import numpy as np
 import orjson
+from django.conf import settings
 from django.db.models import Max
 from pgvector import HalfVector
 from pgvector.django import CosineDistance
@@ -41,6 +43,9 @@ SHOWN = 5
 CANDIDATES = 3
 # Below this share of common words, a text is like none of the patterns.
 LEAST_WORDS = 0.3
+
+# Letters and a symbol by their category, without anything to see: those of Hangul and Braille.
+FILLERS = "\u115f\u1160\u2800\u3164\uffa0"
 
 NOT_TRAINED = "not_trained"
 NO_EMBEDDING = "embedding_unavailable"
@@ -92,11 +97,16 @@ def checked_text(payload: dict[str, Any]) -> str:
     text = payload.get("text")
     if not isinstance(text, str):
         raise InvalidInput("`text` must be a text.", param="text", code="invalid_type")
-    if not text.strip():
+    if not any(map(_is_seen, text)):
         raise InvalidInput("`text` is empty.", param="text", code="blank")
     if len(text) > MOST_CHARACTERS:
         raise InvalidInput(f"`text` may have at most {MOST_CHARACTERS:,} characters.", param="text", code="too_long")
     return text.strip()
+
+
+def _is_seen(character: str) -> bool:
+    """Not white space, nor what only formats or marks other characters."""
+    return unicodedata.category(character)[0] in "LNPS" and character not in FILLERS
 
 
 def current_basis() -> Basis:
@@ -121,14 +131,23 @@ def without_call(text: str, basis: Basis) -> Result | None:
 
 
 def open_classification(*, caller: Caller, text: str, basis: Basis, claim: Claim | None) -> Classification:
-    """Open the call that embeds a text, as the caller's. Raises what `inference.services.open_call` raises."""
+    """Open the call that embeds a text, as the caller's; it has CLASSIFY_SECONDS, since words can do without it.
+
+    Raises what `inference.services.open_call` raises.
+    """
     payload = {
         "model": basis.embedding_model,
         "input": text,
         "dimensions": DIMENSIONS,
         "encoding_format": "float",
     }
-    call = inference.open_call(caller=caller, kind=Resource.EMBEDDING, payload=payload, claim=claim)
+    call = inference.open_call(
+        caller=caller,
+        kind=Resource.EMBEDDING,
+        payload=payload,
+        claim=claim,
+        most_seconds=settings.CLASSIFY_SECONDS,
+    )
     return Classification(call, text, basis)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from accounts.csv_files import rows_of
 from accounts.exceptions import InvalidInput
 from inference.system_calls import embed
 from prompts.intents import arithmetic
 from prompts.intents.arithmetic import Scores
+from prompts.intents.classification import MOST_CHARACTERS
 from prompts.intents.learned import Features
 from prompts.intents.measures import auroc, calibration_error
 from prompts.intents.training import Trained, train
@@ -38,26 +39,35 @@ def read_csv(path: Path, *, labelled: bool = True) -> Labelled:
     """The columns `text` and `intent` of a file; `InvalidInput` names the rows that are wrong."""
     wanted = ("text", "intent") if labelled else ("text",)
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file, strict=True)
-            missing = [name for name in wanted if name not in (rows.fieldnames or ())]
-            if missing:
-                raise InvalidInput(f"{path}: the first line must name the columns {' and '.join(wanted)}.")
-            found = [(rows.line_num, row) for row in rows]
+        (_line, columns), *rows = [*rows_of(path.read_bytes())] or [(1, [])]
     except OSError as error:
         raise InvalidInput(f"{path}: {error.strerror}.") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InvalidInput(f"{path}: this is no CSV file in UTF-8: {error}.") from None
-    bad = [line for line, row in found if not all((row[name] or "").strip() for name in wanted)]
-    if bad:
-        more = f" and {len(bad) - SHOWN_ROWS} more" if bad[SHOWN_ROWS:] else ""
-        named = ", ".join(map(str, bad[:SHOWN_ROWS])) + more
-        raise InvalidInput(f"{path}: a cell of {' or '.join(wanted)} is empty in line {named}.")
-    if not found:
+    except InvalidInput as refusal:
+        raise InvalidInput(f"{path}: {refusal}") from None
+    if not set(wanted) <= set(columns):
+        raise InvalidInput(f"{path}: the first line must name the columns {' and '.join(wanted)}.")
+    if not rows:
         raise InvalidInput(f"{path}: there are no rows.")
-    return Labelled(
-        [row["text"].strip() for _line, row in found], [(row.get("intent") or "").strip() for _line, row in found]
-    )
+    texts, intents = (_column(name, columns, rows) for name in ("text", "intent"))
+    tests = {
+        "there are more cells than columns": [len(cells) > len(columns) for _line, cells in rows],
+        f"a cell of {' or '.join(wanted)} is empty": [
+            not text or (labelled and not intent) for text, intent in zip(texts, intents, strict=True)
+        ],
+        f"a text has more than {MOST_CHARACTERS:,} characters": [len(text) > MOST_CHARACTERS for text in texts],
+        "there is a NUL character": ["\0" in f"{text}{intent}" for text, intent in zip(texts, intents, strict=True)],
+    }
+    for trouble, is_so in tests.items():
+        if bad := [str(line) for (line, _cells), it_is in zip(rows, is_so, strict=True) if it_is]:
+            more = f" and {len(bad) - SHOWN_ROWS} more" if bad[SHOWN_ROWS:] else ""
+            raise InvalidInput(f"{path}: {trouble} in line {', '.join(bad[:SHOWN_ROWS])}{more}.")
+    return Labelled(texts, intents)
+
+
+def _column(name: str, columns: list[str], rows: list[tuple[int, list[str]]]) -> list[str]:
+    """The cells of a column; empty ones where a row has none."""
+    at = columns.index(name) if name in columns else len(columns)
+    return [cells[at].strip() if at < min(len(cells), len(columns)) else "" for _line, cells in rows]
 
 
 def by_model(model: str) -> Embed:

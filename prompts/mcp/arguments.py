@@ -6,7 +6,7 @@ from uuid import UUID
 
 from prompts.exceptions import TemplateError
 from prompts.models import PromptVersion
-from prompts.rendering import Tree, check_tree, declarations, resolve
+from prompts.rendering import branches, check_tree, declarations, resolve, tree_of
 from prompts.variables import Variable, stored
 
 Signatures = dict[str, tuple[Variable, ...]]
@@ -34,23 +34,9 @@ def _signatures(owner_id: UUID, references: list[str]) -> Signatures:
     check_tree(tree)
     versions = PromptVersion.objects.filter(pk__in={found.version_id for found in tree.values()})
     variables = {pk: stored(rows) for pk, rows in versions.values_list("pk", "variables")}
-    children: dict[UUID | None, Tree] = {}
-    for (parent, reference), found in tree.items():
-        children.setdefault(parent, {})[parent, reference] = found
+    below = branches(tree)
     return {
-        reference: tuple(declarations(_part_of(reference, children), variables).values())
+        reference: tuple(declarations(tree_of(reference, below), variables).values())
         for parent, reference in tree
         if parent is None
     }
-
-
-def _part_of(reference: str, children: dict[UUID | None, Tree]) -> Tree:
-    """Of a tree without cycles, what belongs to one of its roots."""
-    level: Tree = {(None, reference): children[None][None, reference]}
-    part = dict(level)
-    while level:
-        # What is included twice on a level is followed once.
-        versions = {found.version_id for found in level.values()}
-        level = {key: found for version in versions for key, found in children.get(version, {}).items()}
-        part |= level
-    return part

@@ -112,8 +112,8 @@ def complete(*, user_id: UUID, name: str, argument: str, begun: str) -> list[str
 
 
 def _templates(user_id: UUID) -> QuerySet[PromptTemplate, Any]:
-    """Those that a name alone can mean: an own one goes before a shared one, whatever labels it has."""
-    own = PromptTemplate.objects.alive().filter(user_id=user_id, name=OuterRef("name"))
+    """Those that a name alone can mean: an own one that has the label goes before a shared one."""
+    own = PromptTemplate.objects.alive().filter(user_id=user_id, name=OuterRef("name"), labels__name=DEFAULT_LABEL)
     visible = PromptTemplate.objects.visible_to(user_id).filter(Q(user_id=user_id) | ~Exists(own))
     return visible.filter(labels__name=DEFAULT_LABEL).order_by("name").values("name", "description")
 

@@ -11,7 +11,8 @@ from django.contrib.postgres.indexes import GinIndex
 from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models import OuterRef, Q, Subquery, Sum
-from django.db.models.functions import Coalesce
+from django.db.models.functions import Coalesce, Length
+from django.db.models.lookups import LessThanOrEqual
 from django.utils import timezone
 
 from accounts.ids import uuid7
@@ -20,6 +21,7 @@ from accounts.ids import uuid7
 NAME_PATTERN = "[a-z0-9][a-z0-9._-]{0,63}"
 LABEL_PATTERN = "[a-z][a-z0-9_-]{0,63}"
 DEFAULT_LABEL = "production"
+MOST_DESCRIPTION = 5000
 
 
 def protected_by_default() -> list[str]:
@@ -51,7 +53,7 @@ class PromptTemplate(models.Model):
     id: models.UUIDField[UUID, UUID] = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="prompt_templates")
     name = models.CharField(max_length=64, validators=[RegexValidator(f"^{NAME_PATTERN}\\Z")])
-    description = models.TextField(blank=True)
+    description = models.TextField(blank=True, max_length=MOST_DESCRIPTION)
     tags = ArrayField(models.CharField(max_length=50), default=list, blank=True)
     is_shared = models.BooleanField(default=False, help_text="Everybody can use it.")
     protected_labels = ArrayField(
@@ -76,6 +78,10 @@ class PromptTemplate(models.Model):
                 fields=["name"], condition=Q(deleted_at=None, is_shared=True), name="prompttemplate_shared_name"
             ),
             models.CheckConstraint(condition=Q(name__regex=f"^{NAME_PATTERN}$"), name="prompttemplate_name_plain"),
+            models.CheckConstraint(
+                condition=LessThanOrEqual(Length("description"), MOST_DESCRIPTION),
+                name="prompttemplate_description_short",
+            ),
         ]
         indexes: ClassVar = [
             models.Index(fields=["user", "-id"], name="prompttemplate_user"),

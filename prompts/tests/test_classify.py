@@ -1,5 +1,7 @@
 """POST /api/v1/prompts/classify: the answer, what it is charged, and what it does when things are missing."""
 
+import socket
+
 import pytest
 from asgiref.sync import async_to_sync
 from django.db.models.functions import Now
@@ -14,7 +16,7 @@ from inference.stub import StubServer, answers
 from prompts.intents import classification, patterns
 from prompts.models import IntentPattern
 from prompts.tests.intents import caller_of, make_patterns, strange_vector, train, vector
-from quotas.models import Quota
+from quotas.models import IdempotencyRecord, Quota
 from quotas.tests.factories import QuotaFactory
 
 PATH = "/api/v1/prompts/classify"
@@ -156,6 +158,43 @@ def test_an_idempotency_key_answers_again_and_charges_once(alice, trained, redis
     assert Request.objects.count() == 1
 
 
+@pytest.mark.parametrize("kept", ["cached", "pattern"])
+def test_a_key_comes_before_answers_that_need_no_call(alice, olga, trained, kept):
+    text, other, key = "wake me up at seven", "play something loud", {"Idempotency-Key": "k"}
+    if kept == "cached":
+        ask(alice, {"text": text})
+    else:
+        patterns.add(intent="lights", text=text, by=caller_of(olga))
+    calls = Request.objects.count()
+
+    first = ask(alice, {"text": text}, **key)
+    IntentPattern.objects.all().delete()
+    again = ask(alice, {"text": text}, **key)
+
+    assert (again.content, again.headers["Idempotent-Replayed"]) == (first.content, "true")
+    assert "Idempotent-Replayed" not in first.headers
+    patterns.add(intent="lights", text=other, by=caller_of(olga))
+    assert ask(alice, {"text": other}, **key).json()["error"]["code"] == "idempotency_key_reused"
+    assert ask(alice, {"text": other}, **{"Idempotency-Key": "k" * 300}).status_code == 400
+    assert Request.objects.count() == calls
+
+
+@pytest.mark.parametrize("key", [{}, {"Idempotency-Key": "k"}])
+def test_who_waits_too_long_for_a_vector_gets_the_answer_of_the_words(alice, trained, settings, key):
+    settings.CLASSIFY_SECONDS = 0.2
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        Provider.objects.update(base_url=f"http://127.0.0.1:{silent.getsockname()[1]}/v1")
+        answer = ask(alice, {"text": "music please"}, **key).json()
+
+    assert (answer["intent"], answer["fallback_reason"]) == ("music", "embedding_unavailable")
+    request = Request.objects.get()
+    assert (request.status, request.error_code) == ("error", "deadline")
+    assert request.processing_time < 2000
+    quota = Quota.objects.get(user=alice, unit="tokens", resource_type="embedding")
+    assert (quota.current_usage, quota.held) == (0, 0)
+    assert not IdempotencyRecord.objects.exists()
+
+
 def test_before_anything_is_trained_the_starter_set_answers_by_words(alice):
     answer = ask(alice, {"text": "translate this letter into German"}).json()
 
@@ -171,7 +210,7 @@ def test_before_anything_is_trained_the_starter_set_answers_by_words(alice):
 def test_what_is_no_text_is_refused(alice):
     refused = {
         "invalid_type": [{}, {"text": ["a"]}, []],
-        "blank": [{"text": ""}, {"text": " \n"}],
+        "blank": [{"text": ""}, {"text": " \n"}, {"text": "\u200b\ufeff\u2060 \u200d\ufe0f\u034f\u3164"}],
         "too_long": [{"text": "x" * 1_000_000}],
         "nul_character": [{"text": "a\0b"}],
         "invalid_json": [b"\xff\xfe\x00binary"],

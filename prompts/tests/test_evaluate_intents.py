@@ -53,7 +53,12 @@ def test_it_measures_and_touches_no_pattern(files, capsys):
         (b"text,intent\nalarm 1,\n,alarm\nalarm 2,alarm\n", "empty in line 2, 3"),
         (b"text\nalarm 1\n", "must name the columns text and intent"),
         (b"text,intent\n", "there are no rows"),
-        (b"\xff\xfe\x00", "no CSV file in UTF-8"),
+        (b"text,intent\nalarm 1,\xff\n", "Line 2: this is no CSV file in UTF-8"),
+        (b'text,intent\n"a\nb",c\nx,"y\n', "Line 4: the row that begins here has a quote"),
+        (b"text,intent\nalarm 1,alarm\nalarm, 2,alarm\n", "more cells than columns in line 3"),
+        (b"text,intent\n" + b"x" * 10_001 + b",alarm\n", "more than 10,000 characters in line 2"),
+        (b"text,intent\n" + b"x" * 200_000 + b",alarm\n", "more than 10,000 characters in line 2"),
+        (b"text,intent\nalarm 1,alarm\nal\0arm,alarm\n", "NUL character in line 3"),
         (None, "No such file"),
         (b"text,intent\nalarm 1,alarm\n", "at least 2 intents"),
     ],
@@ -64,3 +69,8 @@ def test_a_bad_file_is_named_with_its_lines(files, content, says):
 
     with pytest.raises(CommandError, match=says):
         evaluate(files, train="bad.csv")
+
+
+def test_a_seed_below_zero_is_refused_in_a_sentence(files):
+    with pytest.raises(CommandError, match=r"^--seed is a whole number from 0\.$"):
+        evaluate(files, "--seed", "-1")

@@ -73,6 +73,46 @@ def test_lists_are_filtered_exported_and_imported_row_by_row(operator):
     assert not IntentPattern.objects.get(text="alarm please 0").is_active
 
 
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("lights,dim, please,en,yes", "Line 4 has 5 cells instead of 4."),
+        (f"lights,{'x' * 200_000},en,yes", "at most 500 characters (it has 200000)"),
+    ],
+)
+def test_a_row_of_another_shape_is_an_error_of_that_row(operator, row, said):
+    rows = ('lights,"on\nnow",en,yes', row, "lights,off now,en,yes")
+
+    refused = upload(operator, *rows)
+    preview = upload(operator, *rows, good_rows="on")
+    operator.post(f"{LIST}process_import/", preview.context["confirm_form"].initial)
+
+    assert [row.number for row in refused.context["result"].invalid_rows] == [2]
+    assert said in refused.content.decode()
+    assert set(IntentPattern.objects.filter(intent="lights").values_list("text", flat=True)) == {"on\nnow", "off now"}
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (
+            b'lights,"never,en,yes\nlights,more,en,yes',
+            "Line 3: the row that begins here has a quote",
+        ),
+        (b"lights,\xed\xa0\x80,en,yes", "Line 3: this is no CSV file in UTF-8"),
+        (b"lights,\xff,en,yes", "Line 3: this is no CSV file in UTF-8"),
+    ],
+)
+def test_a_file_that_cannot_be_read_names_the_line(operator, row, said):
+    lines = b"intent,text,language,is_active\nlights,on,en,yes\n" + row
+    file = SimpleUploadedFile("rows.csv", lines)
+
+    answer = operator.post(f"{LIST}import/", {"import_file": file, "format": "0", "good_rows": "on"})
+
+    assert said in answer.content.decode()
+    assert "confirm_form" not in answer.context
+
+
 def test_a_classifier_shows_its_figures_by_intent_and_is_trained_anew(operator, settings):
     settings.EMBEDDING_MODEL = "vectors"
     make_patterns()

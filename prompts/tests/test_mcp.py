@@ -274,9 +274,10 @@ def test_everybody_sees_their_own_and_what_is_shared(ask, names, alice, bob, olg
         ref = {"type": "ref/prompt", "name": name}
         found = ask("completion/complete", bob, ref=ref, argument={"name": "who", "value": ""})
         assert found == (-32602, "prompt_not_found")
-    # Its own template goes before a shared one, even while that cannot be used.
-    a_template(bob, "Bob's", name="common", label="")
-    assert names(bob) == []
+    # An own template goes before a shared one as soon as it has the label.
+    a_template(bob, "Bob's", name="common", label="staging")
+    assert names(bob) == ["common"]
+    assert text_of(ask("prompts/get", bob, name="common")) == "Olga's"
     templates.delete_template(template=draft, by=Caller(user_id=alice.pk))
     assert ask("prompts/get", alice, name="draft@1") == (-32602, "template_not_found")
 

@@ -192,6 +192,9 @@ def test_what_operators_share_everybody_uses_and_nobody_else_changes(api, alice,
         ({"variables": [{"name": "n", "default": "x", "required": True}]}, "invalid_variable", "variables.0.required"),
         ({"variables": [{"name": "n", "code": "x"}]}, "unknown_field", "variables.0.code"),
         ({"tags": "x"}, "not_a_list", "tags"),
+        ({"description": "x" * 5001}, "max_length", "description"),
+        ({"lable": "x"}, "unknown_field", "lable"),
+        ({"latest_version": 7}, "unknown_field", "latest_version"),
         ({"protected_labels": ["No"]}, "invalid", "protected_labels.0"),
     ],
 )
@@ -203,6 +206,43 @@ def test_what_makes_no_sense_is_refused_with_its_place(api, alice, greeting, cha
     assert PromptTemplate.objects.count() == 1
     if code == "invalid_placeholder":
         assert "line 2, column 1" in error["message"]
+
+
+@pytest.mark.parametrize("field", ["content", "name", "latest_version", "lable"])
+def test_what_a_change_cannot_say_is_refused_and_not_left_aside(api, alice, greeting, field):
+    error = error_of(api(alice).patch(greeting, {"description": "New", field: "x"}), 400)
+
+    assert (error["code"], error["param"]) == ("unknown_field", field)
+    assert PromptTemplate.objects.get().description == "Says hello."
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (
+            [{"role": "user", "content": "a\n[system]\nObey"}],
+            [{"role": "user", "content": "a"}, {"role": "system", "content": "Obey"}],
+        ),
+        (
+            [{"role": "user", "content": "a\n\\[system]\nObey"}],
+            [{"role": "user", "content": "a\n[system]\nObey"}],
+        ),
+        ("[user]\na", [{"role": "user", "content": "a"}]),
+        ("a", [{"role": "user", "content": "a"}]),
+    ],
+)
+def test_versions_that_say_different_things_are_different(api, alice, old, new):
+    a_template(alice, old, name="one")
+    assert api(alice).post(f"{PATH}/one/versions", {"content": new}).status_code == 201
+
+    assert api(alice).get(f"{PATH}/one/diff", {"from": 1, "to": 2}).json()["unified"]
+
+
+def test_a_line_that_looks_like_a_variable_is_none(api, alice):
+    a_template(alice, 'a\nvariable {"name": "v", "type": "string", "required": true}', name="one")
+    api(alice).post(f"{PATH}/one/versions", {"content": "a", "variables": [{"name": "v"}]})
+
+    assert api(alice).get(f"{PATH}/one/diff", {"from": 1, "to": 2}).json()["unified"]
 
 
 def test_who_includes_a_template_keeps_it(api, alice):

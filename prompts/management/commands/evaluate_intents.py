@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 from django.conf import settings
-from django.core.management.base import CommandParser
+from django.core.management.base import CommandError, CommandParser
 from tqdm import tqdm
 
 from accounts.management.plain import PlainCommand
@@ -28,6 +28,8 @@ class Command(PlainCommand):
         parser.add_argument("--seed", type=int, default=0, help="for the choice of what is held out (default: 0)")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if options["seed"] < 0:
+            raise CommandError("--seed is a whole number from 0.")
         known, asked = evaluation.read_csv(options["train"]), evaluation.read_csv(options["test"])
         strange = evaluation.read_csv(options["oos"], labelled=False) if options["oos"] else Labelled([], [])
         count = len(known.texts) + len(asked.texts) + len(strange.texts)
