@@ -24,13 +24,10 @@ class StrictSerializer(serializers.ModelSerializer[Any]):
         for name in data:
             known = self.fields.get(name)
             if known is None or known.read_only:
-                said = self._said_of(name) if known or name in VERSION_FIELDS else "There is no such field here."
+                said = "This cannot be set here." if known else "There is no such field here."
+                if name in VERSION_FIELDS:
+                    said = "Versions say this: add one to change it."
                 raise serializers.ValidationError({name[:60]: said}, code="unknown_field")
-
-    def _said_of(self, name: str) -> str:
-        if name in VERSION_FIELDS:
-            return "Versions say this: add one to change it."
-        return "This cannot be set here."
 
 
 class VersionSerializer(StrictSerializer):
