@@ -38,7 +38,9 @@ from inference.exceptions import (
     UpstreamTimeout,
 )
 from prompts.exceptions import (
+    EmbeddingUnavailable,
     ImportRefused,
+    InvalidCursor,
     LabelNotFound,
     PromptNotFound,
     TemplateError,
@@ -90,6 +92,8 @@ ANSWERS = [
     (LabelNotFound(), 404, "not_found_error", "label_not_found"),
     (TemplateError(), 400, "invalid_request_error", "invalid_template"),
     (ImportRefused([], count=2), 400, "invalid_request_error", "import_refused"),
+    (InvalidCursor(), 404, "not_found_error", "invalid_cursor"),
+    (EmbeddingUnavailable(), 503, "api_error", "embedding_unavailable"),
     (Conflict(), 409, "conflict_error", "conflict"),
     (ReservationNotHeld(), 409, "conflict_error", "reservation_not_held"),
     (IdempotencyKeyInUse(), 409, "conflict_error", "idempotency_key_in_use"),
