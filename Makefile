@@ -13,7 +13,7 @@ run:
 # The whole suite, on a PostgreSQL and a Redis that it starts for itself.
 test:
 	$(INSTALL) dev
-	@exec $(PYTHON) -m pytest -n 2
+	@exec $(PYTHON) -m pytest -n 2 --dist worksteal
 
 # Slow tests that kill, fill and start whole installations.
 drills:
