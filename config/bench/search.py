@@ -124,8 +124,10 @@ def many(data: dict[str, Rows], count: int, most: int) -> tuple[Rows, list[str]]
 
 def _recall(asked: Asked, meaning: Meaning) -> float:
     """How many of the ten that are nearest were found."""
-    visible = visible_documents(asked.user_id, Filters())
-    exact = {key for key, _distance in nearest(visible, meaning, is_exact=True)[:BEST]}
+    seen = visible_documents(asked.user_id, Filters()).values("pk").query.sql_with_params()
+    with connection.cursor() as cursor:
+        cursor.execute(*nearest(seen, meaning, is_exact=True))
+        exact = {key for key, _distance in cursor.fetchall()[:BEST]}
     return len(exact & {row["id"] for row in find(asked, meaning)[:BEST]}) / len(exact)
 
 

@@ -11,12 +11,11 @@ from django.contrib.postgres.search import CombinedSearchQuery, SearchQuery, Sea
 from django.db import models, transaction
 from django.db.models import F, Q, QuerySet, Value
 from pgvector import HalfVector
-from pgvector.django import CosineDistance
 
 from prompts.intents.arithmetic import Vector
-from prompts.models import DocumentEmbedding, EmbeddingModel, SearchDocument
+from prompts.models import EmbeddingModel, SearchDocument
 from prompts.search.modes import Mode
-from prompts.search.ranking import Halves, Place, prepare, ranked
+from prompts.search.ranking import Halves, Place, Sql, prepare, ranked
 
 # How many of the best a half has: what is farther away is not found by meaning.
 DEPTH = 100
@@ -29,6 +28,11 @@ LEAST_TELLING = 0.6
 IS_TELLING = "length(to_tsvector('english', %s::text)) >= %s * length(to_tsvector('simple', %s::text))"
 # Up to so many documents, looking at each takes milliseconds and misses none.
 EXACT_UP_TO = 2_000
+# The slot stands in it as it is: there is an index for each.
+NEAREST = """
+SELECT document_id, (embedding <=> %s::halfvec){nothing} AS distance FROM prompts_documentembedding
+WHERE slot = {slot} AND embedding IS NOT NULL AND document_id IN ({seen}) ORDER BY distance LIMIT {most}
+"""
 # Of a draft, so many words are looked for where its meaning cannot be.
 MOST_WORDS = 50
 # As the documents are read: what stands in < and > is words.
@@ -99,9 +103,10 @@ class Meaning:
 def find(asked: Asked, meaning: Meaning | None = None) -> list[dict[str, Any]]:
     """The best `limit` documents after `asked.after`, and one more if there is one. Modes but `text` need a meaning."""
     visible, words = visible_documents(asked.user_id, asked.filters), words_of(asked)
-    some = visible.order_by().values("pk")[: EXACT_UP_TO + 1]
+    # It is part of two statements, and takes longer to compile than all the rest.
+    seen = visible.order_by().values("pk").query.sql_with_params()
     with transaction.atomic():
-        is_exact = prepare(some) <= EXACT_UP_TO
+        is_exact = prepare(seen, most=EXACT_UP_TO + 1) <= EXACT_UP_TO
         if asked.mode == Mode.TEXT:
             text = _by_text(visible, words)[:MOST_BY_TEXT]
             return ranked(Halves(words, text=text), after=asked.after, most=asked.limit + 1)
@@ -111,7 +116,7 @@ def find(asked: Asked, meaning: Meaning | None = None) -> list[dict[str, Any]]:
             # What only excludes words ranks nothing.
             text_half = _by_text(visible, words_of(asked, TellingWords)).filter(score__gt=0)[:DEPTH]
         while True:
-            halves = Halves(words, text_half, nearest(visible, meaning, is_exact=is_exact))
+            halves = Halves(words, text_half, nearest(seen, meaning, is_exact=is_exact))
             rows = ranked(halves, after=asked.after, most=asked.limit + 1)
             if is_exact or (rows and rows[0]["near"] >= DEPTH):
                 return rows
@@ -146,14 +151,12 @@ def words_of(asked: Asked, kind: type[Words] = Words) -> models.Expression:
     return kind(text)
 
 
-def nearest(visible: QuerySet[SearchDocument], meaning: Meaning, *, is_exact: bool) -> QuerySet[Any]:
-    """The nearest documents and their cosine distances. With zero added, a distance is none that an index knows."""
-    distance: Any = CosineDistance("embedding", HalfVector(meaning.vector))
-    if is_exact:
-        distance = distance + Value(0.0)
-    rows = DocumentEmbedding.objects.filter(slot=meaning.model.slot, embedding__isnull=False)
-    near = rows.filter(document__in=visible.order_by().values("pk")).annotate(distance=distance)
-    return near.order_by("distance").values_list("document_id", "distance")[:DEPTH]
+def nearest(seen: Sql, meaning: Meaning, *, is_exact: bool) -> Sql:
+    """The statement for the nearest documents and their cosine distances."""
+    of_seen, values = seen
+    # With zero added, a distance is none that an index knows.
+    statement = NEAREST.format(slot=meaning.model.slot, seen=of_seen, most=DEPTH, nothing=" + 0.0" if is_exact else "")
+    return statement, (HalfVector(meaning.vector).to_text(), *values)
 
 
 def _by_text(visible: QuerySet[SearchDocument], words: models.Expression) -> QuerySet[Any]:

@@ -13,6 +13,9 @@ from django.db.models.sql import Query
 from prompts.models import SearchDocument
 from prompts.search.modes import Mode
 
+# A statement with places for values, and the values.
+Sql = tuple[str, tuple[Any, ...]]
+
 # Reciprocal rank fusion, of Cormack, Clarke and Büttcher (SIGIR 2009), who found this constant.
 RANK_CONSTANT = 60
 # What has all the words is a stronger sign than what is near: the first ten by words come before whatever is only near.
@@ -44,8 +47,8 @@ SCORES = {
         f" + coalesce({MEANING_WEIGHT}::float8 / ({RANK_CONSTANT} + m.place), 0)"
     ),
 }
-PREPARATION = "SELECT (SELECT count(*) FROM ({seen}) seen), {settings}"
-NOTHING = "SELECT NULL::uuid, NULL::float8 WHERE false"
+PREPARATION = "SELECT (SELECT count(*) FROM ({seen} LIMIT {most}) seen), {settings}"
+NOTHING: Sql = ("SELECT NULL::uuid, NULL::float8 WHERE false", ())
 
 # Documents of the same rank share a place. `near` is how many there are by meaning.
 STATEMENT = """
@@ -81,11 +84,11 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Halves:
-    """What to rank: the question's words, and for each half a query for ids with scores, or with distances."""
+    """What to rank: the question's words, and for each half what gives ids with scores, or with distances."""
 
     words: models.Expression
     text: QuerySet[Any] | None = None
-    meaning: QuerySet[Any] | None = None
+    meaning: Sql | None = None
 
     @property
     def mode(self) -> Mode:
@@ -94,12 +97,12 @@ class Halves:
         return Mode.TEXT if self.meaning is None else Mode.HYBRID
 
 
-def prepare(seen: QuerySet[Any]) -> int:
-    """Set what a search sets until its transaction ends; how many rows `seen` has."""
-    sql, values = seen.query.sql_with_params()
+def prepare(seen: Sql, *, most: int) -> int:
+    """Set what a search sets until its transaction ends; how many rows `seen` has, of which `most` are counted."""
+    sql, values = seen
     with connection.cursor() as cursor:
         cursor.execute(
-            PREPARATION.format(seen=sql, settings=", ".join(["set_config(%s, %s, true)"] * len(SETTINGS))),
+            PREPARATION.format(seen=sql, most=most, settings=", ".join(["set_config(%s, %s, true)"] * len(SETTINGS))),
             [*values, *(part for setting in SETTINGS.items() for part in setting)],
         )
         return int(cursor.fetchone()[0])
@@ -108,8 +111,8 @@ def prepare(seen: QuerySet[Any]) -> int:
 def ranked(halves: Halves, *, after: Place | None, most: int) -> list[dict[str, Any]]:
     """The best `most` documents after a place, best first."""
     words, of_words = _compiled(halves.words)
-    text, of_text = _sql(halves.text)
-    meaning, of_meaning = _sql(halves.meaning)
+    text, of_text = NOTHING if halves.text is None else halves.text.query.sql_with_params()
+    meaning, of_meaning = halves.meaning or NOTHING
     place = [after.document_id, after.score, after.document_id] if after else [None, None, None]
     with connection.cursor() as cursor:
         cursor.execute(
@@ -120,11 +123,7 @@ def ranked(halves: Halves, *, after: Place | None, most: int) -> list[dict[str, 
         return [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
 
 
-def _sql(half: QuerySet[Any] | None) -> tuple[str, tuple[Any, ...]]:
-    return (NOTHING, ()) if half is None else half.query.sql_with_params()
-
-
-def _compiled(expression: models.Expression) -> tuple[str, tuple[Any, ...]]:
+def _compiled(expression: models.Expression) -> Sql:
     query = Query(SearchDocument)
     sql, values = query.get_compiler(connection=connection).compile(expression.resolve_expression(query))
     return sql, tuple(values)
