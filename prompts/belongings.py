@@ -66,7 +66,7 @@ BELONGINGS = [
         page=100,
         fields=(
             *("id", "original", "enhanced", "intent", "confidence", "techniques", "model", "request_id"),
-            *("rating", "thumbs", "comment", "used_it", "feedback_at", "created_at"),
+            *("rating", "thumbs", "comment", "used_it", "feedback_at", "is_experiment", "counted", "created_at"),
         ),
         erase=Erase.DELETE,
     ),

@@ -29,11 +29,12 @@ class HistorySerializer(serializers.ModelSerializer[PromptHistory]):
         model = PromptHistory
         fields = (
             *("id", "original", "enhanced", "intent", "confidence", "techniques", "seed", "model", "request_id"),
-            *("rating", "thumbs", "comment", "used_it", "feedback_at", "created_at"),
+            *("rating", "thumbs", "comment", "used_it", "feedback_at", "counted", "created_at"),
         )
         read_only_fields = fields
         extra_kwargs: ClassVar = {
-            "techniques": {"help_text": "In the order in which they were applied: name, version, reason and score."}
+            "techniques": {"help_text": "In the order in which they were applied: name, version, reason and score."},
+            "counted": {"help_text": "Techniques that later prompts get more or less often for this feedback."},
         }
 
 

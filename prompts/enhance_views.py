@@ -11,7 +11,7 @@ from django.http import HttpRequest, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django_filters import rest_framework as filters
 from drf_spectacular.utils import extend_schema
-from rest_framework import mixins, viewsets
+from rest_framework import mixins, status, viewsets
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -169,7 +169,6 @@ class HistoryFilter(filters.FilterSet):  # type: ignore[misc]
 class HistoryViewSet(
     mixins.RetrieveModelMixin,
     mixins.ListModelMixin,
-    mixins.DestroyModelMixin,
     viewsets.GenericViewSet[PromptHistory],
 ):
     """The caller's improved prompts, newest first."""
@@ -182,6 +181,12 @@ class HistoryViewSet(
 
     def get_queryset(self) -> QuerySet[PromptHistory]:
         return PromptHistory.objects.of_user(caller_of(self.request).user_id)
+
+    @extend_schema(responses={204: None})
+    def destroy(self, request: Request, pk: str) -> Response:
+        """With what was said of it: that does not count any more."""
+        history.delete(history_id=UUID(pk), by=caller_of(request))
+        return Response(status=status.HTTP_204_NO_CONTENT)
 
     @extend_schema(request=FeedbackSerializer, responses=HistorySerializer)
     @action(detail=True, methods=["post"])

@@ -33,6 +33,11 @@ class Draft:
     text: str
 
     @property
+    def is_experiment(self) -> bool:
+        """Whether the caller has named neither the techniques, nor what they were drawn for, nor how."""
+        return not (self.wish.techniques or self.wish.intent) and self.wish.seed is None
+
+    @property
     def intent(self) -> str:
         return str(self.found["intent"])
 

@@ -1,5 +1,8 @@
 """What feedback is worth, and the sums of it by intent and technique.
 
+Only what Mainstay has chosen by itself is judged here, and of each user no more than MOST_COUNTED prompts of an intent
+count for a technique: nobody alone decides what all others get.
+
 The sums are changed in the database, by what is added or taken away, in the transaction of what they sum up; rows are
 locked in the order of their techniques, so that no two can wait for each other.
 """
@@ -18,16 +21,19 @@ from accounts.ids import uuid7
 from prompts.models import PromptHistory
 
 HUNDREDTH = Decimal("0.01")
+# Below the weight of the first guess.
+MOST_COUNTED = 3
 # How much each part of a judgement counts.
 RATING, THUMBS, USED = 2, 2, 1
 
-# The trailing order is the one in which rows are locked.
+# What was judged is added for the techniques in `counted` alone. The trailing order is the one in which rows are locked.
 ADD = """
 INSERT INTO prompts_techniqueeffectiveness AS e (
     id, intent, technique_id, shown, used, successes, failures, rating_count, rating_sum, updated_at)
-SELECT n.id, %(intent)s, t.id, %(shown)s, %(used)s, %(successes)s, %(failures)s, %(rating_count)s, %(rating_sum)s,
-    %(now)s
-FROM unnest(%(ids)s::uuid[], %(slugs)s::text[]) AS n(id, slug) JOIN prompts_technique t ON t.slug = n.slug
+SELECT n.id, %(intent)s, t.id, %(shown)s, %(used)s * is_counted, %(successes)s * is_counted,
+    %(failures)s * is_counted, %(rating_count)s * is_counted, %(rating_sum)s * is_counted, %(now)s
+FROM unnest(%(ids)s::uuid[], %(slugs)s::text[]) AS n(id, slug) JOIN prompts_technique t ON t.slug = n.slug,
+    LATERAL (SELECT (n.slug = ANY(%(counted)s::text[]))::int) AS c(is_counted)
 ORDER BY t.id
 ON CONFLICT (intent, technique_id) DO UPDATE SET
     shown = e.shown + excluded.shown, used = e.used + excluded.used,
@@ -39,21 +45,22 @@ ON CONFLICT (intent, technique_id) DO UPDATE SET
 # What is proposed for insertion must keep to the constraints by itself, so what is taken away has its own statement.
 CHANGE = """
 WITH locked AS (
-    SELECT e.id FROM prompts_techniqueeffectiveness e JOIN prompts_technique t ON t.id = e.technique_id
+    SELECT e.id, (t.slug = ANY(%(counted)s::text[]))::int AS is_counted
+    FROM prompts_techniqueeffectiveness e JOIN prompts_technique t ON t.id = e.technique_id
     WHERE e.intent = %(intent)s AND t.slug = ANY(%(slugs)s) ORDER BY t.id FOR NO KEY UPDATE OF e
 )
 UPDATE prompts_techniqueeffectiveness e SET
-    shown = e.shown + %(shown)s, used = e.used + %(used)s,
-    successes = e.successes + %(successes)s, failures = e.failures + %(failures)s,
-    rating_count = e.rating_count + %(rating_count)s, rating_sum = e.rating_sum + %(rating_sum)s,
-    updated_at = %(now)s
+    shown = e.shown + %(shown)s, used = e.used + %(used)s * is_counted,
+    successes = e.successes + %(successes)s * is_counted, failures = e.failures + %(failures)s * is_counted,
+    rating_count = e.rating_count + %(rating_count)s * is_counted,
+    rating_sum = e.rating_sum + %(rating_sum)s * is_counted, updated_at = %(now)s
 FROM locked WHERE e.id = locked.id
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """What one improved prompt adds to each of its techniques."""
+    """What one improved prompt adds to a technique for which it counts; to its others, `shown` alone."""
 
     shown: int = 0
     used: int = 0
@@ -98,15 +105,15 @@ def reward_of(history: PromptHistory) -> Decimal | None:
     )
 
 
-def add(*, intent: str, slugs: Sequence[str], sums: Sums) -> None:
+def add(*, intent: str, slugs: Sequence[str], sums: Sums, counted: Sequence[str] = ()) -> None:
     """Add `sums`, none of which is negative; rows that do not exist yet are made."""
-    _execute(ADD, intent, slugs, sums, ids=[uuid7() for _ in slugs])
+    _execute(ADD, intent, slugs, sums, counted=list(counted), ids=[uuid7() for _ in slugs])
 
 
-def change(*, intent: str, slugs: Sequence[str], by: Sums) -> None:
+def change(*, intent: str, slugs: Sequence[str], by: Sums, counted: Sequence[str]) -> None:
     """Add what may be negative, to rows that exist: those of a prompt that was counted before."""
     if by:
-        _execute(CHANGE, intent, slugs, by)
+        _execute(CHANGE, intent, slugs, by, counted=list(counted))
 
 
 def _execute(statement: str, intent: str, slugs: Sequence[str], sums: Sums, **more: Any) -> None:

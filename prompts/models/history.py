@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 from django.db.models import Q
@@ -27,7 +28,9 @@ class PromptHistory(models.Model):
     """One prompt: what somebody wrote, what became of it, why, and how good that was.
 
     `techniques` are those that were applied, in order: `{"name", "version", "reason", "score"}`. `seed` draws the same
-    ones again from the same figures. `model` and `request` are there if a model rewrote the prompt.
+    ones again from the same figures. `model` and `request` are there if a model rewrote the prompt. `is_experiment` is
+    whether the intent and the techniques were nobody's choice but ours, and `counted` the techniques whose figures hold
+    what was said of the result.
     """
 
     class Thumbs(models.TextChoices):
@@ -43,6 +46,8 @@ class PromptHistory(models.Model):
     techniques: models.JSONField[Any, Any] = models.JSONField(default=list)
     seed = models.BigIntegerField(null=True)
     model = models.CharField(max_length=100, blank=True)
+    is_experiment = models.BooleanField(default=False)
+    counted = ArrayField(models.CharField(max_length=60), default=list, blank=True)
     request = models.ForeignKey(
         Request, on_delete=models.SET_NULL, null=True, blank=True, related_name="enhanced_prompts"
     )
@@ -66,6 +71,9 @@ class PromptHistory(models.Model):
             models.CheckConstraint(
                 condition=Q(rating=None) | Q(rating__gte=1, rating__lte=5), name="prompthistory_rating_one_to_five"
             ),
+            models.CheckConstraint(
+                condition=Q(counted=[]) | Q(is_experiment=True), name="prompthistory_only_experiments_count"
+            ),
             models.CheckConstraint(condition=Q(thumbs__in=["up", "down", ""]), name="prompthistory_thumbs_known"),
             models.CheckConstraint(
                 condition=Q(feedback_at__isnull=False) | Q(rating=None, thumbs="", comment="", used_it=None),
@@ -75,6 +83,7 @@ class PromptHistory(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["user", "-id"], name="prompthistory_user"),
             models.Index(fields=["intent", "-id"], name="prompthistory_intent"),
+            models.Index(fields=["user", "intent"], condition=~Q(counted=[]), name="prompthistory_counted"),
             GinIndex(fields=["techniques"], name="prompthistory_techniques", opclasses=["jsonb_path_ops"]),
         ]
 

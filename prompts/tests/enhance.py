@@ -1,6 +1,7 @@
 """What tests of improved prompts share: asking over HTTP, and a history without asking."""
 
 import asyncio
+from dataclasses import replace
 
 from asgiref.sync import async_to_sync, sync_to_async
 from django.test import AsyncClient
@@ -45,7 +46,11 @@ def ask(user, body, *, parts=None, **headers):
     return async_to_sync(asked)()
 
 
-def improved(user, *, intent="debugging", techniques=("role", "chain_of_thought"), prompt="Why does it crash?"):
-    """A row of the history, as `POST prompts/enhance` writes it."""
+def improved(
+    user, *, intent="debugging", techniques=("role", "chain_of_thought"), prompt="Why does it crash?", is_named=False
+):
+    """A row of the history, as `POST prompts/enhance` writes it; unless `is_named`, as if these had been drawn."""
     made = draft(Wish(prompt=prompt, techniques=tuple(techniques), parameters={}), intent_as_given(intent))
+    if not is_named:
+        made = replace(made, wish=replace(made.wish, techniques=()))
     return history.record(user_id=user.pk, draft=made, enhanced=made.text)

@@ -95,7 +95,7 @@ def test_a_wrong_intent_is_corrected_from_the_history(operator, alice):
 
 
 def test_the_history_shows_what_was_said_and_is_filtered(operator, alice):
-    judged, other = improved(alice), improved(alice, techniques=["react"], intent="code")
+    judged, other = improved(alice), improved(alice, techniques=["react"], intent="code", is_named=True)
     history.give_feedback(
         history_id=judged.pk, by=caller_of(alice), rating=2, thumbs="down", used_it=True, comment="Too <b>long</b>."
     )
@@ -112,12 +112,13 @@ def test_the_history_shows_what_was_said_and_is_filtered(operator, alice):
     assert listed(feedback="any") == listed(feedback="2") == listed(thumbs__exact="down") == {judged.pk}
 
 
-def test_the_map_shows_what_is_known_and_what_is_guessed(operator, alice):
+def test_the_map_shows_what_is_known_and_what_is_guessed(operator, alice, bob):
     address = page(TechniqueEffectiveness, "changelist")
     assert "technique-map" not in operator.get(address).content.decode()
-    for _ in range(6):
-        row = improved(alice, intent="data_extraction", techniques=["structured_output"])
-        history.give_feedback(history_id=row.pk, by=caller_of(alice), rating=5)
+    for user in (alice, bob):
+        for _ in range(3):
+            row = improved(user, intent="data_extraction", techniques=["structured_output"])
+            history.give_feedback(history_id=row.pk, by=caller_of(user), rating=5)
 
     shown = operator.get(address)
 

@@ -12,7 +12,9 @@ from django.db.models import F
 from accounts.exceptions import Conflict, InvalidInput
 from prompts.enhance import choosing, history, rewards
 from prompts.enhance.choosing import Option, drawn
+from prompts.enhance.drafting import draft, intent_as_given
 from prompts.enhance.rewards import Sums, reward_of, sums_of
+from prompts.enhance.wishes import Wish
 from prompts.models import IntentPattern, PromptHistory, Technique, TechniqueEffectiveness, TechniqueVersion
 from prompts.tests.enhance import improved
 from prompts.tests.intents import caller_of
@@ -34,7 +36,7 @@ def summed():
     parts = defaultdict(list)
     for row in PromptHistory.objects.all():
         for slug in history.slugs_of(row):
-            parts[row.intent, slug].append(astuple(sums_of(row)))
+            parts[row.intent, slug].append(astuple(sums_of(row) if slug in row.counted else Sums(shown=1)))
     return {key: Sums(*map(sum, zip(*rows, strict=True))) for key, rows in parts.items()}
 
 
@@ -162,6 +164,43 @@ def test_concurrent_feedback_adds_up_exactly(alice):
 
     assert kept() == summed()
     assert kept()["debugging", "role"].shown == 40
+    assert kept()["debugging", "role"].rating_count <= 3
+
+
+def test_what_the_caller_has_named_teaches_nothing(api, alice):
+    named = improved(alice, is_named=True)
+    assert api(alice).post(f"{HISTORY}/{named.pk}/feedback", {"rating": 5}).json()["counted"] == []
+    assert set(kept().values()) == {Sums(shown=1)}
+    for wish in (Wish("a"), Wish("a", techniques=("role",)), Wish("a", intent="code"), Wish("a", seed=0)):
+        assert draft(wish, intent_as_given("code")).is_experiment is (wish == Wish("a"))
+
+
+def test_of_one_user_three_prompts_count_for_a_technique(alice, bob):
+    rows = [improved(alice, techniques=["role"]) for _ in range(5)]
+    rows.append(improved(alice, techniques=["role", "react"]))
+    for row in rows:
+        said(alice, row, rating=5)
+    role, react = ("debugging", "role"), ("debugging", "react")
+    assert (kept()[role].successes, kept()[role].shown, kept()[react].successes) == (3, 6, 1)
+    said(bob, improved(bob, techniques=["role"]), rating=1)
+    assert (kept()[role].successes, kept()[role].failures) == (3, 1)
+
+    said(alice, rows[4], rating=1)
+    assert kept()[role].failures == 1
+    said(alice, rows[0], rating=1)
+    assert (kept()[role].successes, kept()[role].failures) == (2, 2)
+    said(alice, rows[0], rating=None)
+    said(alice, rows[3], rating=4)
+    assert kept()[role] == Sums(7, 0, Decimal("2.75"), Decimal("1.25"), 4, 15)
+    assert kept() == summed()
+
+
+def test_a_judgement_goes_with_its_prompt(api, alice):
+    for _ in range(5):
+        row = improved(alice)
+        said(alice, row, rating=5)
+        assert api(alice).delete(f"{HISTORY}/{row.pk}").status_code == 204
+    assert set(kept().values()) == {Sums(shown=5)}
 
 
 def test_what_works_is_chosen_more_often_and_the_reason_says_how_often():
