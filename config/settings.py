@@ -388,7 +388,7 @@ REST_FRAMEWORK = {
     "DEFAULT_THROTTLE_CLASSES": ["quotas.throttling.RateThrottle"],
     "DEFAULT_RENDERER_CLASSES": ["drf_orjson_renderer.renderers.ORJSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["config.parsers.StrictJSONParser"],
-    "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
+    "DEFAULT_FILTER_BACKENDS": ["accounts.filters.StrictFilterBackend"],
     "DEFAULT_PAGINATION_CLASS": "config.pagination.NewestFirstPagination",
     "DEFAULT_SCHEMA_CLASS": "config.schema.ScopedSchema",
     "EXCEPTION_HANDLER": "config.errors.exception_handler",

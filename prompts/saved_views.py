@@ -77,6 +77,13 @@ class SavedPromptFilter(FolderFilter):
         model = SavedPrompt
         fields = ("is_favourite", "is_shared")
 
+    def filter_queryset(self, queryset: QuerySet[SavedPrompt]) -> QuerySet[SavedPrompt]:
+        """What others like best is nobody else's to know."""
+        if self.form.cleaned_data["scope"] == "shared" and self.form.cleaned_data["is_favourite"] is not None:
+            raise InvalidInput("Only own prompts are filtered by this.", param="is_favourite")
+        rows: QuerySet[SavedPrompt] = super().filter_queryset(queryset)
+        return rows
+
     def ignored(self, rows: QuerySet[SavedPrompt], _name: str, _value: str) -> QuerySet[SavedPrompt]:
         """The view has chosen by it already."""
         return rows

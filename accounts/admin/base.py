@@ -9,6 +9,8 @@ from uuid import UUID
 
 from django.contrib import messages
 from django.contrib.admin import ShowFacets
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.views.main import SEARCH_VAR
 from django.db import models
 from django.db.models import QuerySet
 from django.forms import BaseModelFormSet, ModelForm
@@ -44,7 +46,13 @@ def operator(request: HttpRequest) -> Caller:
 
 
 class RowList(ChangeList):
-    """A list that offers "Show all" only where something is left out."""
+    """A list that takes no broken filters, and offers "Show all" only where something is left out."""
+
+    def get_filters(self, request: HttpRequest) -> Any:
+        """PostgreSQL's texts cannot hold NUL, so a filter that has one is none."""
+        if any("\0" in value for name, values in request.GET.lists() if name != SEARCH_VAR for value in values):
+            raise IncorrectLookupParameters
+        return super().get_filters(request)
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)

@@ -25,6 +25,31 @@ def test_i_keep_a_prompt_and_find_it_again(api, alice):
     assert api(alice).get(f"{PATH}/").json()["results"] == [body]
 
 
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        (PATH, "is_favourite"),
+        (PATH, "is_shared"),
+        ("/api/v1/prompts/collections", "is_shared"),
+        ("/api/v1/prompts/history", "used_it"),
+        ("/api/v1/conversations", "archived"),
+    ],
+)
+def test_a_filter_that_is_neither_true_nor_false_is_refused(api, alice, address, name):
+    for value, status in (("maybe", 400), ("True", 200), ("false", 200), ("", 200)):
+        answer = api(alice).get(address, {name: value})
+        assert answer.status_code == status
+    error = api(alice).get(address, {name: "maybe"}).json()["error"]
+    assert (error["param"], error["code"]) == (name, "invalid_boolean")
+
+
+def test_nobody_learns_what_others_like_best(api, alice, bob):
+    SavedPrompt.objects.create(user=alice, **PROMPT, is_shared=True, is_open=True, is_favourite=True)
+    answer = api(bob).get(PATH, {"scope": "shared", "is_favourite": "true"})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "is_favourite")
+    assert len(api(bob).get(PATH, {"scope": "shared"}).json()["results"]) == 1
+
+
 def test_what_is_not_the_callers_to_set_is_ignored(api, alice, bob):
     answer = api(alice).post(PATH, PROMPT | {"user": str(bob.pk), "user_id": str(bob.pk), "created_at": "2001-01-01"})
 
