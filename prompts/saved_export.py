@@ -16,11 +16,10 @@ from django.utils import timezone
 
 from prompts.models import SavedPrompt
 from prompts.saved import prompts_in
-from prompts.saved_rows import COLUMNS, guarded, path_text
+from prompts.saved_rows import COLUMNS, FORMAT, VERSION, guarded, path_text
 from prompts.tree import Tree
 
 PAGE = 200
-FORMAT = "mainstay-prompts"
 
 _encoder = DjangoJSONEncoder(ensure_ascii=False)
 
@@ -29,7 +28,7 @@ def as_json(user_id: UUID) -> Iterator[bytes]:
     """One object: the folders by their paths, each before what is in it, and the prompts, one a line."""
     tree = Tree(user_id)
     folders = [{"path": tree.path(folder.pk), "description": folder.description} for folder in tree.below(None)]
-    head = {"format": FORMAT, "version": 1, "exported_at": timezone.now(), "collections": folders}
+    head = {"format": FORMAT, "version": VERSION, "exported_at": timezone.now(), "collections": folders}
     yield f'{_encoder.encode(head)[:-1]}, "prompts": ['.encode()
     separator = "\n"
     for path, page in _pages(user_id, tree):

@@ -83,6 +83,8 @@ class _Import:
         self.tree = Tree(user_id)
         self.base_id = self.tree.find(base_id).pk if base_id else None
         self.folders: dict[tuple[str, ...], UUID | None] = {(): self.base_id}
+        # Rows that are the same within a file are all kept, as the export of such prompts wrote them.
+        self.added: set[Key] = set()
         self.next_positions: dict[UUID | None, int] = {}
         self.done = Imported(errors=list(file.errors), ignored_columns=file.ignored)
 
@@ -109,16 +111,16 @@ class _Import:
                 self.done.errors.append(RowError(row.number, f"collection: {error}", error.code))
                 continue
             key = (folder_id, row.title, row.content)
-            if key in there:
+            if key in there and key not in self.added:
                 self.done.skipped += 1
                 continue
-            there.add(key)
+            self.added.add(key)
             new.append(self._prompt(row, folder_id))
         SavedPrompt.objects.bulk_create(new)
         self.done.imported += len(new)
 
     def _there(self, rows: list[PromptRow]) -> set[Key]:
-        """What of these the user has already."""
+        """What of these the user has, that which came with this file included."""
         same = SavedPrompt.objects.filter(user_id=self.user_id, title__in={row.title for row in rows})
         return set(same.values_list("collection_id", "title", "content"))
 

@@ -27,6 +27,8 @@ from prompts.tree import MOST_DEPTH
 MOST_BYTES = 5 * 1024 * 1024
 MOST_ROWS = 10_000
 MOST_TAG = 50
+# What the export in JSON says that it is.
+FORMAT, VERSION = "mainstay-prompts", 1
 COLUMNS = ("title", "description", "content", "tags", "collection", "is_favourite")
 OTHER_NAMES = {"act": "title", "prompt": "content", "folder": "collection"}
 WORDS = {"yes": True, "true": True, "1": True, "": False, "no": False, "false": False, "0": False}
@@ -122,6 +124,8 @@ def _json_rows(text: str, found: PromptFile) -> Iterator[tuple[int, Any]]:
     except orjson.JSONDecodeError as error:
         raise InvalidInput(f"The file is not valid JSON: {error.msg}.", code="invalid_json") from None
     check_depth(value, settings.MAX_JSON_DEPTH)
+    if isinstance(value, dict):
+        _check_format(value)
     rows = value.get("prompts") if isinstance(value, dict) else value
     if not isinstance(rows, list):
         raise InvalidInput("There must be a list of prompts.", code="invalid_type", param="prompts")
@@ -131,6 +135,14 @@ def _json_rows(text: str, found: PromptFile) -> Iterator[tuple[int, Any]]:
             raise InvalidInput(f"Collection {number} has no path.", code="invalid_type", param="collections")
         found.folders[path] = _text(folder, "description")
     yield from enumerate(rows, start=1)
+
+
+def _check_format(value: dict[str, Any]) -> None:
+    """What says of itself that it is something else, or of a later version, is not read as if it were an export."""
+    if value.get("format", FORMAT) != FORMAT:
+        raise InvalidInput(f"The format of the file is not {FORMAT}.", code="unknown_format", param="format")
+    if value.get("version", VERSION) != VERSION:
+        raise InvalidInput(f"Only version {VERSION} of {FORMAT} can be read.", code="unknown_version", param="version")
 
 
 def _csv_rows(text: str, found: PromptFile) -> Iterator[tuple[int, dict[str, str] | RowError]]:

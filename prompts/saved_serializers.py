@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from rest_framework import serializers
 
@@ -43,6 +43,13 @@ class SavedPromptSerializer(OwnedSerializer):
             *("is_shared", "is_open", "is_own", "created_at", "updated_at"),
         )
         read_only_fields = ("id", "position", "is_open", "created_at", "updated_at")
+        extra_kwargs: ClassVar = {"content": {"trim_whitespace": False}}
+
+    def validate_content(self, content: str) -> str:
+        """As it was given: spaces around it may be meant. Spaces alone are no prompt."""
+        if not content.strip():
+            raise serializers.ValidationError("This field may not be blank.", code="blank")
+        return content
 
     def get_variables(self, prompt: SavedPrompt) -> list[str]:
         return variables_of(prompt.content)
@@ -94,6 +101,12 @@ class CopySerializer(serializers.Serializer[Any]):
     collection = serializers.UUIDField(
         required=False, allow_null=True, help_text="Where the copy goes; null or nothing: the top."
     )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Who names the place by another name, such as `parent`, would find the copy at the top."""
+        for name in sorted(set(self.initial_data) - set(self.fields)):
+            raise serializers.ValidationError({name: ["There is no such field."]}, code="unknown_field")
+        return attrs
 
 
 class ShareLinkSerializer(serializers.ModelSerializer[ShareLink]):

@@ -28,7 +28,7 @@ class StateFilter(RadioFilter):
     parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(state, state.capitalize()) for state in (WORKS, EXPIRED, REVOKED)]
+        return [(state, state.capitalize()) for state in (WORKS, EXPIRED, REVOKED, OWNER_INACTIVE)]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[ShareLink]) -> QuerySet[ShareLink]:
         now = timezone.now()
@@ -40,6 +40,8 @@ class StateFilter(RadioFilter):
                 return queryset.filter(revoked_at=None, expires_at__lte=now)
             case "revoked":
                 return queryset.filter(revoked_at__isnull=False)
+            case "owner inactive":
+                return queryset.filter(is_not_over, revoked_at=None, user__is_active=False)
             case _:
                 return queryset
 

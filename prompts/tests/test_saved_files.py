@@ -11,7 +11,7 @@ from django.core.management import CommandError, call_command
 from django.test.client import MULTIPART_CONTENT
 
 from accounts.caller import Caller
-from prompts import collections, saved, saved_rows
+from prompts import collections, saved, saved_import, saved_rows
 from prompts.models import Collection, SavedPrompt
 from prompts.saved_rows import guarded, path_text, prompt_row, unguarded
 
@@ -48,6 +48,22 @@ def kept(user):
 
 def path(folder):
     return [*path(folder.parent), folder.name] if folder else []
+
+
+def test_twins_in_a_file_are_all_kept_and_spaces_stay(api, alice, bob, monkeypatch):
+    monkeypatch.setattr(saved_import, "BATCH", 2)
+    twin = {"title": "Twin", "content": "  Dear {{ name }},\n"}
+    made = [api(alice).post("/api/v1/prompts/saved", twin).json() for _ in range(3)]
+    assert {one["content"] for one in made} == {twin["content"]}
+    data = exported(api, alice, "json")
+
+    assert send(api(bob), data, "application/json").json()["imported"] == 3
+    assert kept(bob) == kept(alice)
+    again = send(api(bob), data, "application/json").json()
+    assert (again["imported"], again["skipped"]) == (0, 3)
+    for key, value in (("format", "other"), ("version", 2)):
+        answer = send(api(bob), json.dumps(json.loads(data) | {key: value}), "application/json")
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, key)
 
 
 @pytest.fixture

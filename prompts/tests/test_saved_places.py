@@ -272,6 +272,8 @@ def test_a_shared_folder_opens_all_that_is_or_comes_into_it(api, alice, bob, olg
     assert seen() == {"inside", "outside"}
     copy = api(bob).post(f"{COLLECTIONS}/{work.pk}/duplicate", {}).json()
     assert (copy["name"], copy["is_own"], copy["is_open"]) == ("Work", True, False)
+    refused = api(bob).post(f"{COLLECTIONS}/{work.pk}/duplicate", {"parent": copy["id"]})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "parent")
     assert api(bob).post(f"{COLLECTIONS}/{work.pk}/duplicate", {}).json()["name"] == "Work (2)"
     assert titles(bob, Collection.objects.filter(user=bob, name="Mails").first()) == "inside outside"
     set_user_active(user=alice, is_active=False, by=olga)
