@@ -36,16 +36,25 @@ def add_technique(*, by: Caller, template: str, parameters: Any = None, **fields
 
 
 def change_technique(
-    *, technique_id: UUID, by: Caller, template: str | None = None, parameters: Any = None, **fields: Any
+    *,
+    technique_id: UUID,
+    by: Caller,
+    template: str | None = None,
+    parameters: Any = None,
+    seen_version: int | None = None,
+    **fields: Any,
 ) -> Technique:
     """Write what is given. If the template or the parameters become others, that is a new version.
 
-    The next prompt gets it, in every process. Raises `NotFound`, `TemplateError`.
+    The next prompt gets it, in every process. Raises `NotFound`, `TemplateError`, and `Conflict` if the latest version
+    is not `seen_version`, the one that is to be changed.
     """
     with transaction.atomic():
         technique = Technique.objects.select_for_update(no_key=True).filter(pk=technique_id).first()
         if technique is None:
             raise NotFound
+        if seen_version not in {None, technique.latest_version}:
+            raise changed_meanwhile(technique.latest_version)
         latest = technique.versions.get(number=technique.latest_version)
         said = checked(
             latest.template if template is None else template, latest.parameters if parameters is None else parameters
@@ -62,6 +71,13 @@ def change_technique(
             technique.save()
             audit.record("technique.updated", by=by, target=technique, fields=changed)
     return technique
+
+
+def changed_meanwhile(latest: int) -> Conflict:
+    return Conflict(
+        f"Somebody has saved version {latest} while this page was open. Open it again, and change that one.",
+        code="changed_meanwhile",
+    )
 
 
 def checked(template: str, parameters: Any) -> dict[str, Any]:

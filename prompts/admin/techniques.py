@@ -49,7 +49,7 @@ class DeclarationsField(forms.JSONField):
 
 class TechniqueForm(forms.ModelForm):  # type: ignore[type-arg]
     template = forms.CharField(
-        widget=UnfoldAdminTextareaWidget(attrs={"rows": 9}),
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 16}),
         max_length=techniques.MOST_CHARACTERS,
         strip=False,
         help_text=TEMPLATE_HELP,
@@ -62,8 +62,12 @@ class TechniqueForm(forms.ModelForm):  # type: ignore[type-arg]
         required=False, widget=UnfoldAdminTextareaWidget(attrs={"rows": 5}), help_text=PARAMETERS_HELP
     )
 
+    # The version that somebody was shown, and that is changed.
+    seen_version = forms.IntegerField(required=False, widget=forms.HiddenInput)
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.initial["seen_version"] = self.instance.latest_version
         if self.instance.latest_version:
             latest = self.instance.versions.get(number=self.instance.latest_version)
             self.initial.update(template=latest.template, parameters=latest.parameters)
@@ -75,6 +79,9 @@ class TechniqueForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def clean(self) -> None:
         super().clean()
+        seen = self.cleaned_data.get("seen_version")
+        if self.instance.latest_version and seen not in {None, self.instance.latest_version}:
+            raise ValidationError(str(techniques.changed_meanwhile(self.instance.latest_version)))
         if "template" not in self.cleaned_data or "parameters" not in self.cleaned_data:
             return
         try:
@@ -114,7 +121,7 @@ class TechniqueAdmin(OperatorAdmin):
     change_form_outer_after_template = "admin/prompts/technique/versions.html"
     fieldsets = (
         (None, {"fields": (("title", "slug"), "description", "when_it_helps", ("source_title", "source_url"))}),
-        ("What it adds", {"fields": ("template", "parameters")}),
+        ("What it adds", {"fields": ("template", "parameters", "seen_version")}),
         ("When it is chosen", {"fields": (("group", "position"), "is_active")}),
     )
 
@@ -160,8 +167,9 @@ class TechniqueAdmin(OperatorAdmin):
     def save_model(self, request: HttpRequest, obj: Technique, form: ModelForm[Technique], change: bool) -> None:
         said = {name: value for name, value in form.cleaned_data.items() if name not in self.readonly_fields}
         said["parameters"] = said["parameters"] or []
+        seen = said.pop("seen_version")
         if change:
-            techniques.change_technique(technique_id=obj.pk, by=operator(request), **said)
+            techniques.change_technique(technique_id=obj.pk, by=operator(request), seen_version=seen, **said)
         else:
             obj.pk = techniques.add_technique(by=operator(request), **said).pk
 

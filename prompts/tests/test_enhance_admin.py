@@ -2,7 +2,9 @@
 
 import pytest
 
+from accounts.exceptions import Conflict
 from accounts.models import AuditEvent
+from prompts import techniques
 from prompts.enhance import history
 from prompts.models import IntentPattern, PromptHistory, Technique, TechniqueEffectiveness
 from prompts.tests.enhance import improved
@@ -69,6 +71,28 @@ def test_a_technique_that_could_not_be_applied_is_not_saved(operator, template, 
 
     assert said in form.errors[field][0]
     assert technique.versions.count() == 1
+
+
+def test_a_page_that_is_out_of_date_changes_nothing(operator, olga):
+    technique = Technique.objects.get(slug="role")
+    body = filled_form(operator, page(technique), title="Part")
+    techniques.change_technique(technique_id=technique.pk, template="Be kind. {{ prompt }}", by=caller_of(olga))
+
+    said = operator.post(page(technique), body).content.decode()
+
+    assert "Somebody has saved version 2 while this page was open." in said
+    technique.refresh_from_db()
+    assert (technique.latest_version, technique.title) == (2, "Role")
+    with pytest.raises(Conflict):
+        techniques.change_technique(
+            technique_id=technique.pk, template="{{ prompt }}", seen_version=1, by=caller_of(olga)
+        )
+
+
+def test_a_filter_that_is_no_text_is_refused_as_any_other(operator):
+    for query in ({"technique": "\0"}, {"intent": "a\0"}, {"created_at__gte": "\0"}):
+        answer = operator.get(page(PromptHistory, "changelist"), query)
+        assert (answer.status_code, answer.url.endswith("?e=1")) == (302, True)
 
 
 def test_a_name_that_is_taken_is_refused(operator):
