@@ -7,6 +7,8 @@ from rest_framework import serializers
 from prompts.models import PromptHistory, Technique
 
 MOST_COMMENT = 2000
+# Of each text in a list.
+MOST_LISTED = 2000
 
 
 class TechniqueSerializer(serializers.ModelSerializer[Technique]):
@@ -27,7 +29,7 @@ class TechniqueSerializer(serializers.ModelSerializer[Technique]):
 class HistorySerializer(serializers.ModelSerializer[PromptHistory]):
     class Meta:
         model = PromptHistory
-        fields = (
+        fields: tuple[str, ...] = (
             *("id", "original", "enhanced", "intent", "confidence", "techniques", "seed", "model", "request_id"),
             *("rating", "thumbs", "comment", "used_it", "feedback_at", "counted", "created_at"),
         )
@@ -36,6 +38,20 @@ class HistorySerializer(serializers.ModelSerializer[PromptHistory]):
             "techniques": {"help_text": "In the order in which they were applied: name, version, reason and score."},
             "counted": {"help_text": "Techniques that later prompts get more or less often for this feedback."},
         }
+
+
+class ListedHistorySerializer(HistorySerializer):
+    """Of long texts the beginning: a page of whole ones could be as large as the memory of who reads it."""
+
+    original = serializers.CharField(source="original_begin")
+    enhanced = serializers.CharField(source="enhanced_begin")
+    is_cut = serializers.BooleanField(
+        help_text=f"A text has more than {MOST_LISTED:,} characters, of which these are the first."
+    )
+
+    class Meta(HistorySerializer.Meta):
+        fields = (*HistorySerializer.Meta.fields, "is_cut")
+        read_only_fields = fields
 
 
 class FeedbackSerializer(serializers.Serializer[Any]):

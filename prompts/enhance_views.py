@@ -32,7 +32,13 @@ from prompts.enhance.answers import answer_of, head_of
 from prompts.enhance.drafting import draft, intent_as_given
 from prompts.enhance.rewriting import Rewriting, open_rewriting, with_text
 from prompts.enhance.wishes import Wish, wish_of
-from prompts.enhance_serializers import FeedbackSerializer, HistorySerializer, TechniqueSerializer
+from prompts.enhance_serializers import (
+    MOST_LISTED,
+    FeedbackSerializer,
+    HistorySerializer,
+    ListedHistorySerializer,
+    TechniqueSerializer,
+)
 from prompts.intents import classification
 from prompts.intents.classification import NO_EMBEDDING, NO_QUOTA, Basis, Classification, Result
 from prompts.models import PromptHistory, Technique
@@ -180,7 +186,11 @@ class HistoryViewSet(
     lookup_value_regex = UUID_PATTERN
 
     def get_queryset(self) -> QuerySet[PromptHistory]:
-        return PromptHistory.objects.of_user(caller_of(self.request).user_id)
+        rows = PromptHistory.objects.of_user(caller_of(self.request).user_id)
+        return rows.beginnings(MOST_LISTED) if self.action == "list" else rows
+
+    def get_serializer_class(self) -> type[HistorySerializer]:
+        return ListedHistorySerializer if self.action == "list" else HistorySerializer
 
     @extend_schema(responses={204: None})
     def destroy(self, request: Request, pk: str) -> Response:

@@ -20,6 +20,7 @@ from prompts.techniques import PROMPT
 from prompts.variables import Variable, stored
 
 SEED_BITS = 32
+MOST_CHARACTERS = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +72,30 @@ def draft(wish: Wish, found: Result) -> Draft:
 
 
 def apply(prompt: str, choices: Sequence[Choice], given: Parameters) -> str:
-    """The prompt within the texts of its techniques, the first one innermost. Raises `TemplateError`."""
+    """The prompt within the texts of its techniques, the first one innermost. Raises `InvalidInput`.
+
+    A parameter may stand in a template many times, so the result has a bound of its own.
+    """
     text = prompt
     for choice in choices:
         option = choice.option
-        variables = (Variable(PROMPT), *stored(option.parameters))
+        pieces, variables = parse(option.template, param="techniques"), (Variable(PROMPT), *stored(option.parameters))
         values: dict[str, Any] = {**given.get(option.slug, {}), PROMPT: text}
-        text = fill(parse(option.template, param="techniques"), variables, values, param=f"parameters.{option.slug}")
+        try:
+            text = fill(pieces, variables, values, param=f"parameters.{option.slug}")
+        except TemplateError as refusal:
+            raise _too_long(option.slug, given) if refusal.code == "too_large" else refusal from None
+        if len(text) > MOST_CHARACTERS:
+            raise _too_long(option.slug, given)
     return text
+
+
+def _too_long(slug: str, given: Parameters) -> InvalidInput:
+    return InvalidInput(
+        f"With {slug} the prompt would have more than {MOST_CHARACTERS:,} characters.",
+        code="too_long",
+        param=f"parameters.{slug}" if given.get(slug) else "prompt",
+    )
 
 
 def _check_given(given: Parameters, techniques: Sequence[str], options: Sequence[Option]) -> None:

@@ -26,7 +26,7 @@ MOST_COUNTED = 3
 # How much each part of a judgement counts.
 RATING, THUMBS, USED = 2, 2, 1
 
-# What was judged is added for the techniques in `counted` alone. The trailing order is the one in which rows are locked.
+# What was judged is added for those in `counted` alone. The trailing order is the one in which rows are locked.
 ADD = """
 INSERT INTO prompts_techniqueeffectiveness AS e (
     id, intent, technique_id, shown, used, successes, failures, rating_count, rating_sum, updated_at)

@@ -14,7 +14,7 @@ from accounts.ids import uuid7
 from inference import services as inference
 from inference.exceptions import UpstreamError
 from inference.replies import text_of
-from inference.services import Call
+from inference.services import Call, Status
 from prompts.enhance.answers import answer_of, head_of, usage_of
 from prompts.enhance.drafting import Draft
 from prompts.enhance.history import record
@@ -34,7 +34,7 @@ Answer with the improved prompt alone: no introduction, no quotation marks, no r
 
 @dataclass(slots=True)
 class Rewriting:
-    """An open call that rewrites a prompt. Its second commit writes the history, if the model has said anything."""
+    """An open call that rewrites a prompt. Its second commit writes the history, if the model has not failed."""
 
     call: Call
     draft: Draft
@@ -54,7 +54,8 @@ class Rewriting:
         outcome = self.call.outcome
         # PostgreSQL keeps no NUL.
         enhanced = outcome.text.strip().replace("\0", "\ufffd")
-        if not enhanced:
+        # Half a text of a model that failed is paid for, as on the whole road, but it is no better prompt.
+        if not enhanced or outcome.status == Status.ERROR:
             inference.settle(self.call)
             return
         self.answer = answer_of(self.head, enhanced, usage_of(outcome))

@@ -11,6 +11,9 @@ from prompts.enhance.choosing import DEFAULT_MOST, MOST
 from prompts.intents.classification import MOST_CHARACTERS as MOST_CLASSIFIED
 
 MOST_CHARACTERS = 50_000
+FIELDS = frozenset(
+    ["prompt", "text", "techniques", "parameters", "intent", "max_techniques", "seed", "use_llm", "model", "stream"]
+)
 # JavaScript reads no larger number exactly.
 MOST_SEED = 2**53 - 1
 INTENT = re.compile("[a-z][a-z0-9_]{0,59}")
@@ -35,11 +38,13 @@ class Wish:
     @property
     def beginning(self) -> str:
         """As much of the prompt as is classified."""
-        return self.prompt[:MOST_CLASSIFIED].strip()
+        return self.prompt.strip()[:MOST_CLASSIFIED].strip()
 
 
 def wish_of(payload: dict[str, Any]) -> Wish:
     """Raises `InvalidInput`, which names the field."""
+    for name in payload.keys() - FIELDS:
+        raise InvalidInput(f"There is no field {name[:60]!r}.", code="unknown_field", param=name[:60])
     wish = Wish(
         prompt=_prompt(payload),
         techniques=_techniques(payload.get("techniques")),
@@ -68,7 +73,7 @@ def _prompt(payload: dict[str, Any]) -> str:
         raise InvalidInput(f"`{name}` may have at most {MOST_CHARACTERS:,} characters.", param=name, code="too_long")
     if not prompt.strip():
         raise InvalidInput(f"`{name}` is empty.", param=name, code="blank")
-    return prompt.strip()
+    return prompt
 
 
 def _techniques(value: Any) -> tuple[str, ...]:
@@ -90,7 +95,20 @@ def _parameters(value: Any) -> Parameters:
             param="parameters",
             code="invalid_type",
         )
+    if _characters(value) > MOST_CHARACTERS:
+        raise InvalidInput(
+            f"`parameters` may have at most {MOST_CHARACTERS:,} characters in all.", param="parameters", code="too_long"
+        )
     return value
+
+
+def _characters(value: Any) -> int:
+    """Of all names and values together."""
+    if isinstance(value, dict):
+        return sum(len(name) + _characters(part) for name, part in value.items())
+    if isinstance(value, list):
+        return sum(map(_characters, value))
+    return len(str(value))
 
 
 def _intent(value: Any) -> str:

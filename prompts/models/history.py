@@ -9,7 +9,8 @@ from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
 from django.db import models
-from django.db.models import Q
+from django.db.models import ExpressionWrapper, Q
+from django.db.models.functions import Left, Length
 from django.utils import timezone
 
 from accounts.ids import uuid7
@@ -19,6 +20,17 @@ from inference.models import Request
 class PromptHistoryQuerySet(models.QuerySet["PromptHistory"]):
     def of_user(self, user_id: UUID) -> PromptHistoryQuerySet:
         return self.filter(user_id=user_id)
+
+    def beginnings(self, characters: int) -> PromptHistoryQuerySet:
+        """For lists: `original_begin`, `enhanced_begin`, and whether one of them `is_cut`; the whole is not read."""
+        is_cut = Q(original_length__gt=characters) | Q(enhanced_length__gt=characters)
+        return self.defer("original", "enhanced").annotate(
+            original_length=Length("original"),
+            enhanced_length=Length("enhanced"),
+            original_begin=Left("original", characters),
+            enhanced_begin=Left("enhanced", characters),
+            is_cut=ExpressionWrapper(is_cut, output_field=models.BooleanField()),
+        )
 
     def with_technique(self, slug: str) -> PromptHistoryQuerySet:
         return self.filter(techniques__contains=[{"name": slug}])

@@ -61,7 +61,7 @@ def server(alice, monkeypatch, settings):
 def test_a_prompt_is_improved_with_no_model_server_at_all(alice):
     answer = enhanced(alice, prompt=f"  {LETTER}\n", seed=7)
 
-    assert (answer["original"], answer["intent"], answer["method"]) == (LETTER, "translating", "words")
+    assert (answer["original"], answer["intent"], answer["method"]) == (f"  {LETTER}\n", "translating", "words")
     assert LETTER in answer["enhanced"] != LETTER
     assert answer["techniques"]
     for technique in answer["techniques"]:
@@ -165,11 +165,29 @@ BAD = [
     ({"prompt": "a", "use_llm": "yes"}, "invalid_type", "use_llm"),
     ({"prompt": "a", "stream": True}, "invalid_value", "stream"),
     ({"prompt": "a", "use_llm": True}, "required", "model"),
+    ({"prompt": "a", "technique": ["role"]}, "unknown_field", "technique"),
+    ({"prompt": "a", "parameters": {"few_shot": {"examples": "x" * 50_001}}}, "too_long", "parameters"),
+    (
+        {"prompt": "a", "techniques": ["twice"], "parameters": {"twice": {"x": "y" * 49_000}}},
+        *("too_long", "parameters.twice"),
+    ),
+    (
+        {"prompt": "a", "techniques": ["many"], "parameters": {"many": {"x": "y" * 49_000}}},
+        *("too_long", "parameters.many"),
+    ),
 ]
 
 
-def test_what_makes_no_sense_is_refused_and_leaves_nothing(alice):
+def test_what_makes_no_sense_is_refused_and_leaves_nothing(alice, olga):
     Technique.objects.create(slug="off", title="Off", is_active=False)
+    for slug, times in (("twice", 5), ("many", 30)):
+        techniques.add_technique(
+            by=caller_of(olga),
+            slug=slug,
+            title=slug,
+            template="{{ prompt }}" + "{{ x }}" * times,
+            parameters=[{"name": "x", "required": False}],
+        )
     for body, code, param in BAD:
         answer, content = ask(alice, body)
         error = orjson.loads(content)["error"]
@@ -313,6 +331,18 @@ def test_who_leaves_a_stream_keeps_and_pays_for_what_was_delivered(alice, server
     assert answers.TEXT.startswith(row.enhanced)
     assert row.enhanced.split()[0].encode() in content
     assert (row.request.status, row.request.error_code) == ("cancelled", "client_disconnected")
+
+
+def test_of_a_model_that_fails_in_the_middle_nothing_is_kept(alice, server):
+    Model.objects.filter(name="writer").update(upstream_name="early-end")
+
+    _answer, content = ask(alice, {**REWRITTEN, "stream": True})
+
+    assert b'"delta":{"content"' in content.replace(b" ", b"")
+    request = Request.objects.get()
+    assert (request.status, request.output_tokens > 0) == ("error", True)
+    assert not PromptHistory.objects.exists()
+    assert not TechniqueEffectiveness.objects.exists()
 
 
 def test_what_is_written_for_somebody_who_was_erased_meanwhile_is_not_kept(alice, olga, server):

@@ -132,6 +132,17 @@ def test_the_history_is_filtered(api, alice):
     assert api(alice).get(HISTORY, {"rating": "x"}).status_code == 400
 
 
+def test_a_list_shows_the_beginnings_of_long_texts(api, alice):
+    row = improved(alice, prompt="x" * 3000)
+    short = improved(alice, prompt=" Why? ")
+
+    listed = {one["id"]: one for one in api(alice).get(HISTORY).json()["results"]}
+
+    assert (len(listed[str(row.pk)]["original"]), listed[str(row.pk)]["is_cut"]) == (2000, True)
+    assert (listed[str(short.pk)]["original"], listed[str(short.pk)]["is_cut"]) == (" Why? ", False)
+    assert api(alice).get(f"{HISTORY}/{row.pk}").json()["original"] == row.original
+
+
 def test_techniques_are_listed_as_they_are_now(api, alice):
     Technique.objects.filter(slug="react").update(is_active=False)
 
