@@ -17,7 +17,7 @@ from accounts.admin.base import HistoryAdmin
 from accounts.admin.display import EMPTY, link_to, link_to_list
 from prompts.admin.saved import sharing_state
 from prompts.models import Collection, SavedPrompt
-from prompts.tree import Tree
+from prompts.tree import MOST_DEPTH, Tree
 
 MOST_FOLDERS = 200
 MOST_PROMPTS = 50
@@ -27,8 +27,8 @@ MOST_PROMPTS = 50
 class CollectionAdmin(HistoryAdmin):
     purpose = "The folders that users keep their saved prompts in. What is shared, everybody can read with all in it."
     has_history = True
-    list_display = ("name", "user", "parent", "prompt_count", "shared_with", "created_at")
-    list_select_related = ("user", "parent")
+    list_display = ("name", "user", "place", "prompt_count", "shared_with", "created_at")
+    list_select_related = ("user", "__".join(["parent"] * (MOST_DEPTH - 1)))
     list_filter = (
         ("is_open", BooleanRadioFilter),
         ("user", AutocompleteSelectFilter),
@@ -40,7 +40,7 @@ class CollectionAdmin(HistoryAdmin):
     ordering = ("-id",)
     change_form_outer_after_template = "admin/prompts/collection/tree.html"
     fields = (
-        *(("name", "user"), "description", ("parent", "shared_with"), ("shown_links", "row_id")),
+        *(("name", "user"), "description", ("place", "shared_with"), ("shown_links", "row_id")),
         ("created_at", "updated_at"),
     )
 
@@ -58,6 +58,16 @@ class CollectionAdmin(HistoryAdmin):
         context = {**(page_context(found) if found else {}), **(extra_context or {})}
         answer: HttpResponse = super().change_view(request, object_id, form_url, context)
         return answer
+
+    @display(description="in", ordering="parent__name")
+    def place(self, folder: Collection) -> SafeString | str:
+        """Its whole path: names are unique in a folder only."""
+        names: list[str] = []
+        above = folder.parent
+        while above is not None:
+            names.insert(0, above.name)
+            above = above.parent
+        return link_to(folder.parent, " / ".join(names))
 
     @display(description="prompts", ordering="prompts_in_it")
     def prompt_count(self, folder: Collection) -> SafeString:

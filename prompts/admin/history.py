@@ -17,6 +17,7 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget
 
 from accounts.admin.base import HistoryAdmin
 from accounts.admin.display import EMPTY, label, link_to, link_to_list
+from accounts.models import AuditEvent
 from accounts.tasks import enqueue
 from prompts.admin.patterns import known_intents
 from prompts.enhance import history
@@ -24,6 +25,7 @@ from prompts.models import PromptHistory, Technique
 from prompts.models.history import PromptHistoryQuerySet
 from prompts.models.intents import MOST_CHARACTERS, UNKNOWN
 from prompts.tasks import tend_intents
+from quotas.admin.display import moment
 
 SHOWN = 80
 THUMBS = {"up": ("good", "success"), "down": ("bad", "danger")}
@@ -76,10 +78,12 @@ class CorrectionDialog(BaseDialogForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["intent"].choices = [(intent, intent) for intent in known_intents()]
+        self.fields["intent"].choices = [
+            ("", "Choose the right one"),
+            *((intent, intent) for intent in known_intents()),
+        ]
         found = PromptHistory.objects.filter(pk=self.object_id).first()
         if found is not None:
-            self.fields["intent"].initial = found.intent
             self.fields["text"].initial = found.original[:MOST_CHARACTERS]
 
 
@@ -106,7 +110,7 @@ class PromptHistoryAdmin(HistoryAdmin):
     has_history = True
     actions_detail = ("correct_intent",)
     fieldsets = (
-        (None, {"fields": (("user", "shown_intent"), "original_text", "enhanced_text", "reasons")}),
+        (None, {"fields": (("user", "shown_intent"), "original_text", "corrected", "enhanced_text", "reasons")}),
         ("Feedback", {"fields": (("feedback", "feedback_at"), "said")}),
         ("Record", {"fields": (("model", "call"), ("seed", "row_id"), "created_at")}),
     )
@@ -126,6 +130,13 @@ class PromptHistoryAdmin(HistoryAdmin):
     def shown_intent(self, row: PromptHistory) -> SafeString:
         colour = "warning" if row.intent == UNKNOWN else "info"
         return format_html("{} {}", label(row.intent, colour), f"{100 * row.confidence:.0f} %")
+
+    @display(description="intent corrected")
+    def corrected(self, row: PromptHistory) -> SafeString | str:
+        """What it was taken for, and who knew better."""
+        events = AuditEvent.objects.filter(action="prompthistory.corrected", target_id=str(row.pk)).order_by("id")
+        said = ((event.metadata["former"], event.metadata["intent"], moment(event.created_at)) for event in events)
+        return format_html_join(", ", "from {} to {}, {}", said) or EMPTY
 
     @display(description="techniques")
     def applied(self, row: PromptHistory) -> str:

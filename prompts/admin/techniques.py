@@ -120,7 +120,7 @@ class TechniqueAdmin(OperatorAdmin):
     readonly_fields = ("shown_version", "row_id", "created_at", "updated_at")
     change_form_outer_after_template = "admin/prompts/technique/versions.html"
     fieldsets = (
-        (None, {"fields": (("title", "slug"), "description", "when_it_helps", ("source_title", "source_url"))}),
+        (None, {"fields": (("title", "slug"), "description", "when_it_helps", "source_title", "source_url")}),
         ("What it adds", {"fields": ("template", "parameters", "seen_version")}),
         ("When it is chosen", {"fields": (("group", "position"), "is_active")}),
     )

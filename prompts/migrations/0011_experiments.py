@@ -33,5 +33,12 @@ class Migration(migrations.Migration):
             "prompthistory",
             models.Index(condition=Q(("counted", []), _negated=True), fields=["user", "intent"], name="prompthistory_counted"),
         ),
+        migrations.AlterField(
+            "techniqueeffectiveness",
+            "used",
+            models.PositiveBigIntegerField(
+                default=0, help_text="Of those that count, the ones that somebody says to have used."
+            ),
+        ),
         migrations.RunPython(forget_judgements, migrations.RunPython.noop),
     ]

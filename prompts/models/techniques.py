@@ -110,7 +110,9 @@ class TechniqueEffectiveness(models.Model):
     intent = models.CharField(max_length=60)
     technique = models.ForeignKey(Technique, on_delete=models.CASCADE, related_name="effectiveness")
     shown = models.PositiveBigIntegerField(default=0, help_text="Prompts that were improved with it.")
-    used = models.PositiveBigIntegerField(default=0, help_text="Of those, the ones that somebody says to have used.")
+    used = models.PositiveBigIntegerField(
+        default=0, help_text="Of those that count, the ones that somebody says to have used."
+    )
     successes = models.DecimalField(max_digits=16, decimal_places=2, default=0)
     failures = models.DecimalField(max_digits=16, decimal_places=2, default=0)
     rating_count = models.PositiveBigIntegerField(default=0)

@@ -105,7 +105,8 @@ def test_a_name_that_is_taken_is_refused(operator):
 def test_a_wrong_intent_is_corrected_from_the_history(operator, alice):
     row = improved(alice, prompt="Why does it crash? I am Alice.")
     dialog = operator.get(page(row, "correct_intent")).content.decode()
-    assert '<option value="debugging" selected>' in dialog
+    assert '<option value="debugging">' in dialog
+    assert '<option value="debugging" selected' not in dialog
     assert "Why does it crash? I am Alice." in dialog
 
     said = messages(act(operator, row, "correct_intent", intent="code", text="Why does it crash?"), operator)
@@ -113,6 +114,7 @@ def test_a_wrong_intent_is_corrected_from_the_history(operator, alice):
     assert said[-1] == "This means code from now on."
     assert IntentPattern.objects.get(text="Why does it crash?").intent == "code"
     assert PromptHistory.objects.get().intent == "code"
+    assert "from debugging to code" in operator.get(page(row)).content.decode()
     assert AuditEvent.objects.filter(action="prompthistory.corrected", target_id=str(row.pk)).exists()
     again = messages(act(operator, row, "correct_intent", intent="code", text="x"), operator)
     assert again[-1] == "This prompt means code already."
