@@ -339,8 +339,8 @@ MODELS_URL = env("MODELS_URL", "http://127.0.0.1:8011/v1")
 # What embeds patterns of intents and prompts, until `reembed` puts another in its place; a public name of a model that
 # answers vectors of 512 numbers.
 EMBEDDING_MODEL = env("EMBEDDING_MODEL", "use-multilingual")
-# A text that is classified waits this long for its vector; then its words decide.
-CLASSIFY_SECONDS = env_int("CLASSIFY_SECONDS", 3, least=1)
+# A text that is classified or searched for waits this long for its vector; then its words decide.
+EMBEDDING_SECONDS = env_int("EMBEDDING_SECONDS", 3, least=1)
 # Output tokens held for a call that names no max_tokens, on a model that has no maximum of its own.
 DEFAULT_OUTPUT_TOKENS = env_int("DEFAULT_OUTPUT_TOKENS", 1024)
 # A whole call, first to last byte, may take this long; its hold lives a minute longer.

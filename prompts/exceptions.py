@@ -60,7 +60,7 @@ class ImportRefused(InvalidInput):
 
 class InvalidCursor(NotFound):
     code = "invalid_cursor"
-    message = "The cursor is not of this search."
+    message = "The cursor is not of this list or search."
 
 
 class EmbeddingUnavailable(UpstreamError):

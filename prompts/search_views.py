@@ -20,8 +20,9 @@ from prompts.search import questions, searches
 from prompts.search.finding import Asked, Filters
 from prompts.search.modes import Mode
 from prompts.search.questions import Question
-from prompts.search.searches import NO_EMBEDDING, Result, Search
+from prompts.search.searches import NO_EMBEDDING, NO_QUOTA, Result, Search
 from prompts.search_serializers import DraftSerializer, SearchQuerySerializer
+from quotas.exceptions import QuotaExceeded
 from quotas.idempotency import claimed
 from quotas.idempotency_views import attempt_of
 from quotas.throttling import admitted_caller
@@ -41,7 +42,7 @@ class Begun:
 
 @openai_view("GET", Scope.PROMPTS)
 async def search(request: HttpRequest) -> HttpResponse:
-    """Prompts that the caller may see, best first. Without an embedding server `hybrid` goes by words, and says so."""
+    """Prompts that the caller may see, best first. Without an embedding `hybrid` goes by words, and says so."""
     begun = await in_thread(lambda: _searched(request))
     result = await _found(request, begun)
     return json_response(result | {"next": _link(request, result["next"])})
@@ -49,7 +50,7 @@ async def search(request: HttpRequest) -> HttpResponse:
 
 @openai_view("POST", Scope.PROMPTS)
 async def suggestions(request: HttpRequest) -> HttpResponse:
-    """Prompts that are like a draft; without an embedding server, that have words in common with it."""
+    """Prompts that are like a draft; without an embedding, that have words in common with it."""
     begun = await in_thread(lambda: _drafted(request))
     return json_response(await _found(request, begun))
 
@@ -62,6 +63,10 @@ async def _found(request: HttpRequest, begun: Begun) -> Result:
         await exchange.answer(one_vector)
     except (UpstreamError, NotFound):
         return await in_thread(lambda: begun.search.by_words(NO_EMBEDDING))
+    except QuotaExceeded:
+        if not begun.search.takes_words:
+            raise
+        return await in_thread(lambda: begun.search.by_words(NO_QUOTA))
     opened = exchange.opened
     assert isinstance(opened, Question)
     assert opened.result is not None

@@ -145,6 +145,12 @@ def add_version(
     return version
 
 
+def derived_variables(content: Any) -> list[dict[str, Any]]:
+    """What a version with this content has if none are declared, as it is stored. Raises `TemplateError`."""
+    texts = _texts(content)
+    return [variable.as_json() for variable in _own_variables(_named(texts), texts, None)]
+
+
 def preview(*, template: PromptTemplate, content: Any, variables: Any = None) -> list[Message]:
     """The messages of a version that is not made, by its defaults. Refused as `add_version` refuses it."""
     body, includes = _checked(template, content, variables)

@@ -45,11 +45,13 @@ def test_a_template_is_made_written_tried_and_compared(tab, complaints):
     tab.click("text=Make the version")
     tab.wait_for_selector("text=Version 1 is made.")
 
-    # The second, as messages, with a variable that must be a number.
+    # The second, as messages, with a variable that must be a number; where one is declared, the other is, too.
     template = PromptTemplate.objects.get()
     tab.goto(page(template, "new_version"))
     tab.check("[name=kind][value=messages]")
     tab.fill("[name=content]", "Greet {{ who }} {{ times }} times.")
+    tab.click("text=Add a variable")
+    tab.locator(".version-variable >> nth=-1").locator("[name=variable_name]").fill("who")
     tab.click("text=Add a variable")
     row = tab.locator(".version-variable >> nth=-1")
     row.locator("[name=variable_name]").fill("times")

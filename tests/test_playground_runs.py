@@ -112,6 +112,7 @@ def test_others_run_nothing(web, template, who, status):
     ("changes", "status", "code", "param"),
     [
         ({"variable-who": None}, 400, "missing_variable", "variables.who"),
+        ({"variable-who": "A\0da"}, 400, "nul_character", "variables.who"),
         ({"target_a": "staging"}, 404, "label_not_found", "label"),
         ({"target_a": "7"}, 404, "version_not_found", "version"),
         ({"template": "nothing"}, 404, "template_not_found", "template"),

@@ -138,7 +138,7 @@ def _times(user_id: UUID, asked: list[str], found: list[Meaning], rounds: int) -
         for turn in range(rounds + 1):
             for text, meaning in zip(asked, found, strict=True):
                 one, own = Asked(user_id, text, Mode.SEMANTIC, 20), Transaction()
-                questions.remember(text, meaning.model, meaning.vector)
+                questions.remember(user_id, text, meaning.model, meaning.vector)
                 statements.watch(partial(_served, one), own)
                 both = [("p50_ms", _seconds(partial(_served, one))), *_replayed(plain, own)]
                 for name, seconds in both if turn else ():  # at first, everything is read from the disk

@@ -17,6 +17,7 @@ from unfold.widgets import (
 from accounts.admin.base import as_uuid
 from accounts.exceptions import DomainError, InvalidInput
 from inference.models import Model
+from prompts.admin.values import PREFIX
 from prompts.exceptions import TemplateNotFound
 from prompts.models import PromptTemplate
 from prompts.models.templates import DEFAULT_LABEL
@@ -108,8 +109,11 @@ def _select(label: str, chosen: str, options: list[tuple[str, str]]) -> forms.Ch
 
 
 def typed_fields(query: QueryDict) -> Typed:
-    """What a form or an address says, without what no text in the database can hold."""
-    return {name: str(value).replace("\0", "") for name, value in query.items()}
+    """What a form or an address says. No name of ours holds NUL; values of variables are checked as they are read."""
+    return {
+        name: str(value) if name.startswith(f"{PREFIX}-") else str(value).replace("\0", "")
+        for name, value in query.items()
+    }
 
 
 def limits_of(typed: Typed) -> dict[str, Any]:

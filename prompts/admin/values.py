@@ -14,6 +14,7 @@ from unfold.widgets import (
     UnfoldAdminTextInputWidget,
 )
 
+from accounts.exceptions import InvalidInput
 from prompts.variables import TYPES, Variable
 
 PREFIX = "variable"
@@ -33,12 +34,18 @@ class VariablesForm(forms.Form):
 
 
 def given_values(variables: Iterable[Variable], typed: Mapping[str, str]) -> dict[str, Any]:
-    """What was typed, by name. An empty field gives nothing, unless it is a text that may be empty."""
+    """What was typed, by name. An empty field gives nothing, unless it is a text that may be empty.
+
+    Raises `InvalidInput` for what no text of ours may hold.
+    """
     values = {}
     for variable in variables:
         text = typed.get(f"{PREFIX}-{variable.name}")
         if text is None:
             continue
+        if "\0" in text:
+            param = f"variables.{variable.name}"
+            raise InvalidInput("Text must not contain NUL characters.", code="nul_character", param=param)
         text = text.replace("\r\n", "\n")
         if text or (variable.type == "string" and not variable.required):
             values[variable.name] = typed_value(variable.type, text)

@@ -10,7 +10,7 @@ from django.http import QueryDict
 from prompts.admin.values import shown_value, typed_value
 from prompts.exceptions import TemplateError
 from prompts.models import PromptVersion
-from prompts.templates import ROLES
+from prompts.templates import ROLES, derived_variables
 from prompts.variables import TYPES
 
 OPTIONAL = "optional"
@@ -32,15 +32,16 @@ class Draft:
 
     @classmethod
     def of(cls, version: PromptVersion | None) -> Draft:
-        """What the next version begins with."""
+        """What the next version begins with. Variables that nobody declared are found in its own text again."""
         if version is None:
             return cls(messages=[{"role": "system", "content": ""}, {"role": "user", "content": ""}])
         is_text = isinstance(version.content, str)
+        declared = [] if version.variables == derived_variables(version.content) else version.variables
         return cls(
             is_text=is_text,
             text=version.content if is_text else "",
             messages=[{"role": "user", "content": ""}] if is_text else list(version.content),
-            variables=[_typed(row) for row in version.variables],
+            variables=[_typed(row) for row in declared],
         )
 
     @classmethod

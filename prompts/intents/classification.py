@@ -131,7 +131,7 @@ def without_call(text: str, basis: Basis) -> Result | None:
 
 
 def open_classification(*, caller: Caller, text: str, basis: Basis, claim: Claim | None) -> Classification:
-    """Open the call that embeds a text, as the caller's; it has CLASSIFY_SECONDS, since words can do without it.
+    """Open the call that embeds a text, as the caller's; it has EMBEDDING_SECONDS, since words can do without it.
 
     Raises what `inference.services.open_call` raises.
     """
@@ -146,7 +146,7 @@ def open_classification(*, caller: Caller, text: str, basis: Basis, claim: Claim
         kind=Resource.EMBEDDING,
         payload=payload,
         claim=claim,
-        most_seconds=settings.CLASSIFY_SECONDS,
+        most_seconds=settings.EMBEDDING_SECONDS,
     )
     return Classification(call, text, basis)
 

@@ -13,6 +13,7 @@ from django.db.models.functions import Left
 
 from accounts.exceptions import InvalidInput
 from accounts.ids import UUID_PATTERN
+from prompts.cursors import opened, sealed
 from prompts.exceptions import PromptNotFound, TemplateError
 from prompts.markup import TARGET_PATTERN, Include, Piece, Value, parse
 from prompts.mcp.arguments import signatures
@@ -26,6 +27,7 @@ MOST_VALUES = 100
 # A saved prompt is no template: one with more characters is sent as it is, without a look for variables.
 MOST_CHARACTERS = 64 * 1024
 SAVED = "saved/"
+SALT = "prompts.mcp"
 
 _REFERENCE = re.compile(rf"({NAME_PATTERN})(?:@({TARGET_PATTERN}))?", re.ASCII)
 _SAVED = re.compile(rf"{SAVED}({UUID_PATTERN})", re.ASCII)
@@ -44,19 +46,18 @@ class Page:
 def list_prompts(*, user_id: UUID, cursor: str = "") -> Page:
     """Templates by name, as the label `production` has them, then saved prompts, newest first.
 
-    `cursor` is the name of the last one of the page before. Raises `InvalidInput` if it is none.
+    `cursor` is the `next_cursor` of the page before: the name of its last one. Raises `InvalidCursor`.
     """
-    saved = _SAVED.fullmatch(cursor)
-    if cursor and not saved and not re.fullmatch(NAME_PATTERN, cursor, re.ASCII):
-        raise InvalidInput("The cursor is none of ours.", code="invalid_cursor", param="cursor")
-    templates = [] if saved else list(_templates(user_id).filter(name__gt=cursor)[:PAGE])
+    last = opened(cursor, of=str(user_id), salt=SALT)[0] if cursor else ""
+    saved = _SAVED.fullmatch(last)
+    templates = [] if saved else list(_templates(user_id).filter(name__gt=last)[:PAGE])
     room = PAGE - len(templates)
     prompts = list(_saved_prompts(user_id, before=UUID(saved[1]) if saved else None)[: room + 1]) if room else []
     names = [*(template["name"] for template in templates), *(_saved_name(prompt) for prompt in prompts[:room])]
     more = not room or len(prompts) > room
     return Page(
         [*_template_entries(user_id, templates), *(_saved_entry(prompt) for prompt in prompts[:room])],
-        names[-1] if more else None,
+        sealed([names[-1]], of=str(user_id), salt=SALT) if more else None,
     )
 
 

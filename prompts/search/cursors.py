@@ -1,4 +1,4 @@
-"""Cursors of searches: where a page has ended, in which search. They are signed, so that nobody makes one up."""
+"""Cursors of searches: where a page has ended, in which search."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import orjson
-from django.core import signing
 
-from prompts.exceptions import InvalidCursor
+from prompts.cursors import opened, sealed
 from prompts.search.modes import Mode
 from prompts.search.ranking import Place
 
@@ -34,16 +33,11 @@ def fingerprint(*parts: object) -> str:
 def write(cursor: Cursor, *, of: str) -> str:
     model = str(cursor.model_id) if cursor.model_id else None
     place = [cursor.place.score, str(cursor.place.document_id)]
-    return signing.dumps([of, *place, cursor.mode, cursor.reason, model], salt=SALT)
+    return sealed([*place, cursor.mode, cursor.reason, model], of=of, salt=SALT)
 
 
 def read(text: str, *, of: str) -> Cursor:
     """Raises `InvalidCursor`."""
-    try:
-        search, score, document_id, mode, reason, model = signing.loads(text, salt=SALT)
-    except (signing.BadSignature, ValueError):
-        raise InvalidCursor(param="cursor") from None
-    if search != of:
-        raise InvalidCursor(param="cursor")
+    score, document_id, mode, reason, model = opened(text, of=of, salt=SALT)
     place = Place(float(score), UUID(document_id))
     return Cursor(place, Mode(mode), reason, UUID(model) if model else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,9 +18,9 @@ from prompts.models import EmbeddingModel, SearchDocument
 from prompts.search.modes import Mode
 from prompts.search.ranking import Halves, Place, Sql, prepare, ranked
 
-# How many of the best a half has: what is farther away is not found by meaning.
+# How many of the nearest there are: what is farther away is not found by meaning.
 DEPTH = 100
-# By words alone, more can be paged through.
+# By words, more can be paged through.
 MOST_BY_TEXT = 1_000
 # Ranks are divided by 1 + the logarithm of the length: long texts have every word somewhere.
 RANK_NORMALIZATION = 1
@@ -28,15 +29,20 @@ LEAST_TELLING = 0.6
 IS_TELLING = "length(to_tsvector('english', %s::text)) >= %s * length(to_tsvector('simple', %s::text))"
 # Up to so many documents, looking at each takes milliseconds and misses none.
 EXACT_UP_TO = 2_000
-# The slot stands in it as it is: there is an index for each.
+# The slot stands in it as it is: there is an index for each, which knows distances and nothing else to sort by.
 NEAREST = """
-SELECT document_id, (embedding <=> %s::halfvec){nothing} AS distance FROM prompts_documentembedding
-WHERE slot = {slot} AND embedding IS NOT NULL AND document_id IN ({seen}) ORDER BY distance LIMIT {most}
+SELECT document_id, {distance} AS distance FROM prompts_documentembedding
+WHERE slot = {slot} AND embedding IS NOT NULL AND document_id IN ({seen}) ORDER BY {order} LIMIT {most}
 """
+BY_INDEX = {"distance": "embedding <=> %s::halfvec", "order": "distance"}
+# With zero added, a distance is none that an index knows. Of those at the same distance, each page has the same.
+EXACTLY = {"distance": "(embedding <=> %s::halfvec) + 0.0", "order": "distance, document_id DESC"}
 # Of a draft, so many words are looked for where its meaning cannot be.
 MOST_WORDS = 50
 # As the documents are read: what stands in < and > is words.
 NO_TAGS = str.maketrans("<>", "  ")
+# Words and phrases, each with the signs before it, of which web searches know - alone.
+OPERANDS = re.compile(r'(?:^|(?<=[\s|&()!"]))(-[\s|&()!-]*)?("[^"]*"?|[^\s|&()!"]+)')
 
 
 class Words(CombinedSearchQuery):
@@ -103,6 +109,8 @@ class Meaning:
 def find(asked: Asked, meaning: Meaning | None = None) -> list[dict[str, Any]]:
     """The best `limit` documents after `asked.after`, and one more if there is one. Modes but `text` need a meaning."""
     visible, words = visible_documents(asked.user_id, asked.filters), words_of(asked)
+    if excluded := excluded_words(asked):
+        visible = visible.exclude(tsv=Words(excluded))
     # It is part of two statements, and takes longer to compile than all the rest.
     seen = visible.order_by().values("pk").query.sql_with_params()
     with transaction.atomic():
@@ -114,7 +122,7 @@ def find(asked: Asked, meaning: Meaning | None = None) -> list[dict[str, Any]]:
         text_half = None
         if asked.mode == Mode.HYBRID:
             # What only excludes words ranks nothing.
-            text_half = _by_text(visible, words_of(asked, TellingWords)).filter(score__gt=0)[:DEPTH]
+            text_half = _by_text(visible, words_of(asked, TellingWords)).filter(score__gt=0)[:MOST_BY_TEXT]
         while True:
             halves = Halves(words, text_half, nearest(seen, meaning, is_exact=is_exact))
             rows = ranked(halves, after=asked.after, most=asked.limit + 1)
@@ -151,11 +159,20 @@ def words_of(asked: Asked, kind: type[Words] = Words) -> models.Expression:
     return kind(text)
 
 
+def excluded_words(asked: Asked) -> str:
+    """What must not stand in a document, in any of its forms, as a question of its own; of a draft, nothing."""
+    if asked.any_word:
+        return ""
+    operands = OPERANDS.findall(asked.text.translate(NO_TAGS))
+    negated = (operand.strip('"') for signs, operand in operands if signs.count("-") % 2)
+    return " or ".join(f'"{operand}"' for operand in negated if operand)
+
+
 def nearest(seen: Sql, meaning: Meaning, *, is_exact: bool) -> Sql:
     """The statement for the nearest documents and their cosine distances."""
     of_seen, values = seen
-    # With zero added, a distance is none that an index knows.
-    statement = NEAREST.format(slot=meaning.model.slot, seen=of_seen, most=DEPTH, nothing=" + 0.0" if is_exact else "")
+    how = EXACTLY if is_exact else BY_INDEX
+    statement = NEAREST.format(slot=meaning.model.slot, seen=of_seen, most=DEPTH, **how)
     return statement, (HalfVector(meaning.vector).to_text(), *values)
 
 

@@ -1,4 +1,4 @@
-"""The vector of what somebody looks for: a metered call of the caller's, unless it was made within the last hour."""
+"""The vector of what somebody looks for: a metered call of the caller's, unless they made it within the last hour."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import orjson
+from django.conf import settings
 from redis import RedisError
 
 from accounts.caller import Caller
@@ -49,36 +51,45 @@ class Question:
                 outcome.answer = Answer(200, JSON_HEADERS, orjson.dumps(self.result))
         inference.settle(self.call)
         if vector is not None:
-            remember(self.text, self.model, vector)
+            remember(self.call.caller.user_id, self.text, self.model, vector)
 
 
 def open_question(
     *, caller: Caller, text: str, model: EmbeddingModel, find: Callable[[Vector], Result], claim: Claim | None = None
 ) -> Question:
-    """Open the call that embeds a text, as the caller's. Raises what `inference.services.open_call` raises."""
+    """Open the call that embeds a text, as the caller's; it has EMBEDDING_SECONDS, since words can do without it.
+
+    Raises what `inference.services.open_call` raises.
+    """
     payload = {"model": model.name, "input": text, "dimensions": DIMENSIONS, "encoding_format": "float"}
-    call = inference.open_call(caller=caller, kind=Resource.EMBEDDING, payload=payload, claim=claim)
+    call = inference.open_call(
+        caller=caller,
+        kind=Resource.EMBEDDING,
+        payload=payload,
+        claim=claim,
+        most_seconds=settings.EMBEDDING_SECONDS,
+    )
     return Question(call, text, model, find)
 
 
-def known_vector(text: str, model: EmbeddingModel) -> Vector | None:
-    """The vector of a text that was asked for before; it is the same for everybody."""
+def known_vector(user_id: UUID, text: str, model: EmbeddingModel) -> Vector | None:
+    """The vector of a text that this user asked for before; what others asked for costs nobody less."""
     client = redis_client()
     try:
-        found = None if client.is_away else client.get(_key(text, model))
+        found = None if client.is_away else client.get(_key(user_id, text, model))
     except RedisError:
         return None
     return np.frombuffer(found, dtype=np.float32) if isinstance(found, bytes) else None
 
 
-def remember(text: str, model: EmbeddingModel, vector: Vector) -> None:
+def remember(user_id: UUID, text: str, model: EmbeddingModel, vector: Vector) -> None:
     client = redis_client()
     try:
         if not client.is_away:
-            client.set(_key(text, model), vector.tobytes(), ex=CACHE_SECONDS)
+            client.set(_key(user_id, text, model), vector.tobytes(), ex=CACHE_SECONDS)
     except RedisError:
         return
 
 
-def _key(text: str, model: EmbeddingModel) -> str:
-    return f"question:{model.pk}:{hashlib.sha256(text.encode()).hexdigest()}"
+def _key(user_id: UUID, text: str, model: EmbeddingModel) -> str:
+    return f"question:{user_id}:{model.pk}:{hashlib.sha256(text.encode()).hexdigest()}"

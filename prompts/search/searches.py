@@ -17,6 +17,7 @@ from prompts.search.modes import Mode
 from prompts.search.ranking import GREATER, LESS, MARK, UNMARK, Place
 
 NO_EMBEDDING = "embedding_unavailable"
+NO_QUOTA = "quota_exceeded"
 NOT_EMBEDDED = "not_embedded"
 
 Result = dict[str, Any]
@@ -35,6 +36,11 @@ class Search:
         """Of a draft, what is like it is wanted, however that is found out, and no more pages of it."""
         return self.asked.any_word
 
+    @property
+    def takes_words(self) -> bool:
+        """Whether words can stand in for the meaning, or nothing but meaning was asked for."""
+        return self.is_draft or self.asked.mode != Mode.SEMANTIC
+
     def at_once(self) -> Result | None:
         """The page, if it takes no call: by words, or by a vector that is known."""
         if self.before is not None and self.before.mode == Mode.TEXT:
@@ -43,7 +49,7 @@ class Search:
             return self._page(Mode.TEXT, None, None)
         if self.model is None:
             return self.by_words(NOT_EMBEDDED)
-        vector = questions.known_vector(self.asked.text, self.model)
+        vector = questions.known_vector(self.asked.user_id, self.asked.text, self.model)
         return None if vector is None else self.by_meaning(vector)
 
     def by_meaning(self, vector: Vector) -> Result:
@@ -51,7 +57,7 @@ class Search:
 
     def by_words(self, reason: str) -> Result:
         """What can be found without a vector. `EmbeddingUnavailable` if nothing but meaning was asked for."""
-        if self.asked.mode == Mode.SEMANTIC and not self.is_draft:
+        if not self.takes_words:
             raise EmbeddingUnavailable
         return self._page(Mode.TEXT, None, reason)
 

@@ -181,7 +181,7 @@ def test_a_key_comes_before_answers_that_need_no_call(alice, olga, trained, kept
 
 @pytest.mark.parametrize("key", [{}, {"Idempotency-Key": "k"}])
 def test_who_waits_too_long_for_a_vector_gets_the_answer_of_the_words(alice, trained, settings, key):
-    settings.CLASSIFY_SECONDS = 0.2
+    settings.EMBEDDING_SECONDS = 0.2
     with socket.create_server(("127.0.0.1", 0)) as silent:
         Provider.objects.update(base_url=f"http://127.0.0.1:{silent.getsockname()[1]}/v1")
         answer = ask(alice, {"text": "music please"}, **key).json()

@@ -7,6 +7,7 @@ from accounts.caller import Caller
 from accounts.models import ChannelIdentity
 from accounts.tests.credentials import api_key
 from prompts import templates
+from prompts.mcp import library
 from prompts.mcp.protocol import CAPABILITIES_KEY, VERSION_KEY
 from prompts.models import PromptLabel, PromptVersion, SavedPrompt
 from prompts.tests.factories import a_template
@@ -280,6 +281,24 @@ def test_everybody_sees_their_own_and_what_is_shared(ask, names, alice, bob, olg
     assert text_of(ask("prompts/get", bob, name="common")) == "Olga's"
     templates.delete_template(template=draft, by=Caller(user_id=alice.pk))
     assert ask("prompts/get", alice, name="draft@1") == (-32602, "template_not_found")
+
+
+def test_pages_are_asked_for_by_cursors_that_nobody_makes_up(ask, alice, bob, monkeypatch):
+    monkeypatch.setattr(library, "PAGE", 2)
+    made = [a_template(alice, name=name).name for name in ("one", "three", "two")]
+    saved = [SavedPrompt.objects.create(user=alice, title="Mine", content="x") for _ in range(2)]
+    found, cursor = [], {}
+    while True:
+        page = ask("prompts/list", alice, **cursor)
+        found += [prompt["name"] for prompt in page["prompts"]]
+        if "nextCursor" not in page:
+            break
+        cursor = {"cursor": page["nextCursor"]}
+
+    assert found == [*made, *(f"saved/{prompt.pk}" for prompt in reversed(saved))]
+    assert ask("prompts/list", bob, **cursor) == (-32602, "invalid_cursor")
+    for made_up in ("one", f"saved/{ZEROS}", "a:b:c", cursor["cursor"][:-1], "é", " "):
+        assert ask("prompts/list", alice, cursor=made_up) == (-32602, "invalid_cursor"), made_up
 
 
 def test_a_key_that_acts_for_somebody_sees_what_that_person_sees(send, alice, olga):

@@ -126,6 +126,13 @@ def test_what_is_typed_becomes_a_value_of_its_type(operator, alice, kind, typed,
         assert parts["errors"] == {}
 
 
+def test_a_value_with_nul_is_refused_and_not_changed(operator, template):
+    parts = preview(operator, template, **{"variable-question": "a\0b"})
+
+    assert parts["errors"] == {"variables.question": "Text must not contain NUL characters."}
+    assert parts["errors"]["variables.question"] in parts["prompt-a"]
+
+
 def test_two_versions_share_the_variables_and_show_what_differs(operator, template, alice):
     templates.add_version(template=template, by=Caller(user_id=alice.pk), content="Hi {{ who }}, {{ question }}")
 

@@ -15,6 +15,7 @@ from inference.exceptions import UpstreamError
 from inference.models import Model, Provider, Request
 from inference.routes import forget_routes
 from inference.stub import StubServer, answers
+from prompts.management.commands import reembed as command
 from prompts.models import DocumentEmbedding, EmbeddingModel, IntentClassifier, IntentPattern
 from prompts.search import vectors
 from prompts.search.finding import Asked, Meaning, find
@@ -141,9 +142,19 @@ def test_what_a_model_refuses_waits_a_day_and_holds_up_nothing_else(alice, model
     assert set(waiting.values_list("document__title", flat=True)) == {"Bad 0", "Bad 1"}
 
 
-def test_the_command_says_what_it_did_and_fails_with_a_sentence(models):
-    out = StringIO()
-    call_command("reembed", model="other", stdout=out, stderr=StringIO())
+def test_the_command_says_what_it_did_and_fails_with_a_sentence(models, monkeypatch):
+    monkeypatch.setattr(command, "EVERY", 0)
+    out, err = StringIO(), StringIO()
+    other = vectors.add_model("other")
+    vectors.fill(other)
+    vectors.embed_some(other, 2)
+    call_command("reembed", model="other", stdout=out, stderr=err)
+    assert err.getvalue().splitlines()[:4] == [
+        "2 of 5 documents are there already.",
+        "4 of 5 documents are embedded.",
+        "5 of 5 documents are embedded.",
+        "2 of 18 patterns are embedded.",
+    ]
     assert "Searches go by the vectors of other." in out.getvalue()
     assert "Set EMBEDDING_MODEL=other" in out.getvalue()
 

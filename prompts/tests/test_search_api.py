@@ -1,6 +1,7 @@
 """GET /api/v1/prompts/search and POST …/suggestions: modes, pages, what they cost, and what they do without vectors."""
 
 import math
+import socket
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -65,7 +66,7 @@ def test_hybrid_finds_words_first_and_then_what_means_the_same(alice, library):
     assert set(titles(search(alice, q="refund", mode="semantic"))[:2]) == {"Open", "Answer to a customer"}
 
 
-def test_a_question_is_charged_once_an_hour_and_by_words_never(alice, library):
+def test_a_question_is_charged_once_an_hour_and_by_words_never(alice, bob, library):
     before = Request.objects.count()
     quota = Quota.objects.filter(user=alice, resource_type="embedding", unit="tokens")
     for mode in ("hybrid", "semantic", "hybrid", "text"):
@@ -75,30 +76,41 @@ def test_a_question_is_charged_once_an_hour_and_by_words_never(alice, library):
     request = Request.objects.filter(user=alice).get()
     assert (request.request_type, request.status, request.response_data) == ("embedding", "success", {"found": 4})
 
-    quota.update(current_usage=10_000)
-    refused = search(alice, q="poem")
-    assert (refused.status_code, refused.json()["error"]["type"]) == (429, "insufficient_quota")
-    assert titles(search(alice, q="verse", mode="text")) == ["Valentine"]
+    # Nobody learns for nothing what others have asked.
+    QuotaFactory(user=bob, unit="tokens", resource_type="embedding", limit=10_000)
+    search(bob, q="refund")
+    assert Request.objects.filter(user=bob).count() == 1
 
 
-@pytest.mark.parametrize("trouble", ["down", "no model", "nothing embedded"])
-def test_without_vectors_hybrid_goes_by_words_and_says_so(alice, library, trouble):
+@pytest.mark.parametrize("trouble", ["down", "frozen", "no model", "nothing embedded", "no quota"])
+def test_without_vectors_hybrid_goes_by_words_and_says_so(alice, library, settings, request, trouble):
+    settings.EMBEDDING_SECONDS = 0.2
     if trouble == "down":
         move_server("http://127.0.0.1:9/v1")
+    if trouble == "frozen":
+        silent = socket.create_server(("127.0.0.1", 0))
+        request.addfinalizer(silent.close)
+        move_server(f"http://127.0.0.1:{silent.getsockname()[1]}/v1")
     if trouble == "no model":
         Model.objects.update(is_active=False)
         forget_routes()
     if trouble == "nothing embedded":
         EmbeddingModel.objects.all().delete()
+    if trouble == "no quota":
+        Quota.objects.filter(user=alice, resource_type="embedding", unit="tokens").update(current_usage=10_000)
 
     answer = search(alice, q="traceback")
     assert titles(answer) == ["Support"]
-    reason = "not_embedded" if trouble == "nothing embedded" else "embedding_unavailable"
+    reasons = {"nothing embedded": "not_embedded", "no quota": "quota_exceeded"}
+    reason = reasons.get(trouble, "embedding_unavailable")
     assert (answer.json()["mode_used"], answer.json()["reason"]) == ("text", reason)
     refused = search(alice, q="traceback", mode="semantic")
-    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "embedding_unavailable")
+    expected = (429, "insufficient_quota") if trouble == "no quota" else (503, "embedding_unavailable")
+    assert (refused.status_code, refused.json()["error"]["code"]) == expected
     drafted = search(alice, SUGGESTIONS, {"text": "What does this traceback tell me"})
-    assert (titles(drafted), drafted.json()["mode_used"]) == (["Support"], "text")
+    assert (titles(drafted), drafted.json()["mode_used"], drafted.json()["reason"]) == (["Support"], "text", reason)
+    calls = Request.objects.filter(user=alice)
+    assert all(call.processing_time < 2000 and call.status == "error" for call in calls)
 
 
 def test_a_server_that_is_down_loses_no_vector(alice, embedding):
@@ -140,12 +152,7 @@ def test_pages_hold_everything_once_in_the_mode_of_the_first(alice, embedding):
     embed_all()
     for mode in Mode:
         whole = titles(search(alice, q="refund", mode=mode))
-        answer, seen = search(alice, q="refund", mode=mode, limit=3), []
-        while True:
-            seen += titles(answer)
-            if answer.json()["next"] is None:
-                break
-            answer = search(alice, answer.json()["next"].removeprefix("http://testserver"))
+        seen = pages(alice, q="refund", mode=mode, limit=3)
         assert seen == whole
         assert len(seen) == 7
 
@@ -155,6 +162,46 @@ def test_pages_hold_everything_once_in_the_mode_of_the_first(alice, embedding):
     second = search(alice, first["next"].removeprefix("http://testserver")).json()
     assert [page["mode_used"] for page in (first, second)] == ["text", "text"]
     assert second["reason"] == "embedding_unavailable"
+
+
+def pages(user, **query):
+    """What all pages of a search hold."""
+    answer, seen = search(user, **query), []
+    while True:
+        seen += titles(answer)
+        if answer.json()["next"] is None:
+            return seen
+        answer = search(user, answer.json()["next"].removeprefix("http://testserver"))
+
+
+def test_hybrid_reaches_as_deep_by_words_as_text_does(alice, embedding, monkeypatch):
+    """Of these, two are among the nearest; the others are found by their word alone, which most have as often."""
+    monkeypatch.setattr(finding, "DEPTH", 2)
+    monkeypatch.setattr(finding, "MOST_BY_TEXT", 9)
+    for number in range(10):
+        saved(alice, f"Number {number}", "traceback" if number < 8 else "traceback and some more words")
+    embed_all()
+
+    by_text = pages(alice, q="traceback", mode="text", limit=4)
+
+    assert len(set(by_text)) == len(by_text) == 9
+    found = pages(alice, q="traceback", limit=4)
+    assert set(found) >= set(by_text)
+    assert len(found) == len(set(found))
+
+
+@pytest.mark.parametrize("mode", Mode)
+@pytest.mark.parametrize("excluding", ["-tracebacks", "or -traceback", '- "a traceback"', "-traceback -nothing"])
+def test_what_is_excluded_is_excluded_by_meaning_too(alice, library, mode, excluding):
+    saved(alice, "Harmless", "A refund")
+    embed_all()
+
+    found = titles(search(alice, q=f"refund {excluding}", mode=mode))
+
+    assert "Harmless" in found
+    assert "Support" not in found
+    # What stands in a phrase excludes nothing.
+    assert "Support" in titles(search(alice, q='refund or "-refund"', mode=mode))
 
 
 def test_a_cursor_is_good_for_its_own_search_alone(alice, bob, embedding):

@@ -99,7 +99,6 @@ def test_messages_begin_with_those_of_the_last_version(operator, alice):
     template = a_template(alice, [{"role": "system", "content": "Be {{ tone }}."}])
     form = operator.get(page(template, "new_version")).context
     assert [(row["role"], row["content"]) for row in form["messages_written"]] == [("system", "Be {{ tone }}.")]
-    assert [row["name"] for row in form["variables"]] == ["tone"]
 
     sent = {"kind": "messages", "role": ["system", "user"], "content": ["Be brief.", "{{ question }}"]}
     operator.post(page(template, "new_version"), sent)
@@ -108,6 +107,21 @@ def test_messages_begin_with_those_of_the_last_version(operator, alice):
     assert operator.get(page(template, "new_version"), {"from": "1"}).context["draft"].messages[0]["content"] == (
         "Be {{ tone }}."
     )
+
+
+def test_variables_that_nobody_declared_are_those_of_the_new_text(operator, alice):
+    template = a_template(alice, "{{ old }} {{ kept }}", name="greeting")
+    begun = operator.get(page(template, "new_version")).context["draft"]
+    assert begun.declarations is None
+
+    operator.post(page(template, "new_version"), {**TEXT, "text": "{{ kept }} {{ new }}"})
+
+    version = template.versions.get(number=2)
+    assert [row["name"] for row in version.variables] == ["kept", "new"]
+    declared_rows = declared(("who", "string", {"description": "Whom"}))
+    operator.post(page(template, "new_version"), {**TEXT, "text": "{{ who }}", **declared_rows})
+    rows = operator.get(page(template, "new_version")).context["variables"]
+    assert [(row["name"], row["description"]) for row in rows] == [("who", "Whom")]
 
 
 @pytest.mark.parametrize(
