@@ -3,6 +3,7 @@ from django.urls import re_path
 from accounts.ids import UUID_PATTERN
 from accounts.routers import OptionalSlashRouter
 from conversations import views
+from conversations.models.channels import CHANNEL_PATTERN
 
 router = OptionalSlashRouter()
 router.register("conversations", views.ConversationViewSet, basename="conversation")
@@ -14,6 +15,7 @@ urlpatterns = [
         views.regenerate,
         name="message-regenerate",
     ),
+    re_path(f"^channels/(?P<name>{CHANNEL_PATTERN})/messages/?$", views.channel_message, name="channel-message"),
     *router.urls,
 ]
 

@@ -157,6 +157,8 @@ ELSEWHERE = {
     # conversations/tests/test_replies.py.
     "GET /api/v1/conversations/<pk>/context",
     *("POST /api/v1/conversations/<pk>/reply", "POST /api/v1/conversations/<pk>/messages/<message_id>/regenerate"),
+    # As a reply; what it costs to find the conversation is in conversations/tests/test_channel_messages.py.
+    "POST /api/v1/channels/<name>/messages",
     *("GET /v1/models", "GET /v1/models/<name>", "POST /v1/chat/completions", "POST /v1/embeddings"),
 }
 BODIES = {

@@ -34,7 +34,7 @@ SETTINGS = (
         "max_tokens",
     ),
     *("context_messages", "context_tokens", "rate_limits", "welcome_text", "quota_text", "rate_limit_text"),
-    "model_down_text",
+    *("model_down_text", "off_text"),
 )
 
 
@@ -108,7 +108,7 @@ class ChannelConfigAdmin(AuditedAdmin):
         ("How it answers", {"fields": (("temperature", "top_p", "max_tokens"),)}),
         ("How much of the past it gets", {"fields": (("context_messages", "context_tokens"),)}),
         ("Limits", {"fields": ("rate_limits",)}),
-        ("What bots say", {"fields": ("welcome_text", "quota_text", "rate_limit_text", "model_down_text")}),
+        ("What bots say", {"fields": ("welcome_text", "quota_text", "rate_limit_text", "model_down_text", "off_text")}),
         ("Credentials", {"fields": (("has_credentials", "remove_credentials"), "new_credentials")}),
         ("Record", {"fields": (("created_at", "updated_at"), "row_id"), "classes": ("collapse",)}),
     )
