@@ -2,11 +2,12 @@ from django.urls import re_path
 
 from accounts.ids import UUID_PATTERN
 from accounts.routers import OptionalSlashRouter
-from conversations import views
+from conversations import channel_views, views
 from conversations.models.channels import CHANNEL_PATTERN
 
 router = OptionalSlashRouter()
 router.register("conversations", views.ConversationViewSet, basename="conversation")
+router.register("channels", channel_views.ChannelViewSet, basename="channel")
 
 urlpatterns = [
     re_path(f"^conversations/(?P<pk>{UUID_PATTERN})/reply/?$", views.reply, name="conversation-reply"),

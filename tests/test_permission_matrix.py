@@ -164,6 +164,7 @@ MATRIX = """
     POST   /api/v1/conversations/<pk>/unpin                 401    404    200    403    404    404    404
     POST   /api/v1/conversations/<pk>/restore               401    404    200    403    404    404    404
     POST   /api/v1/channels/<name>/messages                 401    404    404    403    404    404    404
+    GET    /api/v1/channels/<name>/active                   401    200    200    403    200    200    200
 
     GET    /api/v1/analytics/daily-stats                    401    403    403    403    200    403    200
     GET    /api/v1/analytics/technique-effectiveness        401    403    403    403    200    403    200

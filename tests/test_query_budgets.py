@@ -128,6 +128,8 @@ BUDGET = {
     "POST /api/v1/conversations/<pk>/messages": 2,
     "GET /api/v1/conversations/<pk>/messages/<message_id>": 2,
     "PATCH /api/v1/conversations/<pk>/messages/<message_id>": 3,
+    # Redis knows.
+    "GET /api/v1/channels/<name>/active": 0,
     "GET /api/v1/analytics/daily-stats": 1,
     "GET /api/v1/analytics/technique-effectiveness": 1,
     "GET /api/v1/users/me/usage": 1,
@@ -255,6 +257,8 @@ THINGS = {
 def address_of(path, user):
     if "<slug>" in path:
         return path.replace("<slug>", "free")
+    if "/v1/channels/" in path:
+        return path.replace("<name>", "telegram")
     if "/techniques/" in path:
         return path.replace("<name>", "few_shot")
     if "<name>" in path:

@@ -15,10 +15,10 @@ from unfold.decorators import action, display
 from unfold.forms import BaseDialogForm
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminSelectWidget, UnfoldBooleanSwitchWidget
 
-from accounts.admin.base import AuditedAdmin
 from accounts.admin.display import EMPTY, label
 from accounts.exceptions import DomainError
 from conversations import channels
+from conversations.admin.presence import PresenceAdmin
 from conversations.models import ChannelConfig
 from prompts.rendering import render
 
@@ -87,7 +87,7 @@ class SwitchDialog(BaseDialogForm):
 
 
 @admin.register(ChannelConfig)
-class ChannelConfigAdmin(AuditedAdmin):
+class ChannelConfigAdmin(PresenceAdmin):
     form = ChannelForm
     purpose = (
         "How conversations are led on each channel: which model answers, what it is told first, how much of the past "
