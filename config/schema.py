@@ -171,6 +171,19 @@ def _channel_message() -> Schema:
     return operation | {"operationId": "channel_message", "tags": ["channels"], "parameters": parameters}
 
 
+def _live_events() -> Schema:
+    operation = _operation(
+        "Listen to one's conversations",
+        "Server-sent events of what happens in the caller's conversations from now on: `message.created` (`id`, "
+        "`conversation_id`, `role`, `sequence`), `conversation.created`, `conversation.updated` and "
+        "`conversation.deleted` (`conversation_id`). A comment every 15 seconds shows that it is alive; `error` ends "
+        "it. What happens while nobody listens is not told later. An API key needs the scope `conversations` or "
+        "`read`.",
+    )
+    responses = {"200": {"description": "A stream.", "content": {"text/event-stream": {"schema": {"type": "string"}}}}}
+    return operation | {"operationId": "conversation_events", "tags": ["conversations"], "responses": responses}
+
+
 def _in_conversation(operation: Schema, called: str, *ids: str) -> Schema:
     uuid = {"in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
     parameters = [*({"name": name, **uuid} for name in ids), *operation.get("parameters", [])]
@@ -277,6 +290,7 @@ def add_openai_surface(result: Schema, generator: object, request: object, publi
         "/api/v1/conversations/{id}/reply": {"post": _reply()},
         "/api/v1/conversations/{id}/messages/{message_id}/regenerate": {"post": _regenerate()},
         "/api/v1/channels/{name}/messages": {"post": _channel_message()},
+        "/api/v1/conversations/events": {"get": _live_events()},
     }
     return result
 

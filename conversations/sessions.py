@@ -19,7 +19,7 @@ from django.utils.crypto import salted_hmac
 from accounts import people
 from accounts.models import User
 from accounts.snapshots import redis_client
-from conversations import presence
+from conversations import live, presence
 from conversations.models import Conversation, Message
 
 SECONDS = 3600
@@ -113,7 +113,9 @@ def _begin(
         newest = _newest(mine)
         if newest is not None and (newest.last_sequence == 0 or not begins_anew):
             return newest
-        return Conversation.objects.create(user_id=user_id, channel=channel)
+        begun = Conversation.objects.create(user_id=user_id, channel=channel)
+        live.tell(user_id, live.CREATED, conversation_id=begun.pk)
+        return begun
 
 
 def _remember(channel: str, user_id: UUID, **fields: Any) -> None:

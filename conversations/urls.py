@@ -2,7 +2,7 @@ from django.urls import re_path
 
 from accounts.ids import UUID_PATTERN
 from accounts.routers import OptionalSlashRouter
-from conversations import channel_views, views
+from conversations import channel_views, live_views, views
 from conversations.models.channels import CHANNEL_PATTERN
 
 router = OptionalSlashRouter()
@@ -10,6 +10,7 @@ router.register("conversations", views.ConversationViewSet, basename="conversati
 router.register("channels", channel_views.ChannelViewSet, basename="channel")
 
 urlpatterns = [
+    re_path("^conversations/events/?$", live_views.events, name="conversation-events"),
     re_path(f"^conversations/(?P<pk>{UUID_PATTERN})/reply/?$", views.reply, name="conversation-reply"),
     re_path(
         f"^conversations/(?P<pk>{UUID_PATTERN})/messages/(?P<message_id>{UUID_PATTERN})/regenerate/?$",

@@ -147,6 +147,7 @@ MATRIX = """
 
     GET    /api/v1/conversations                            401    200    200    403    200    200    200
     POST   /api/v1/conversations                            401    201    201    403    201    201    201
+    GET    /api/v1/conversations/events                     401    200    200    403    200    200    200
     GET    /api/v1/conversations/<pk>                       401    404    200    403    404    404    404
     PUT    /api/v1/conversations/<pk>                       401    404    200    403    404    404    404
     PATCH  /api/v1/conversations/<pk>                       401    404    200    403    404    404    404
@@ -233,7 +234,7 @@ THREADED = {
     *("/api/v1/prompts/search", "/api/v1/prompts/suggestions"),
     "/api/v1/conversations/<pk>/reply",
     "/api/v1/conversations/<pk>/messages/<message_id>/regenerate",
-    "/api/v1/channels/<name>/messages",
+    *("/api/v1/channels/<name>/messages", "/api/v1/conversations/events"),
 }
 
 

@@ -161,6 +161,8 @@ ELSEWHERE = {
     *("POST /api/v1/conversations/<pk>/reply", "POST /api/v1/conversations/<pk>/messages/<message_id>/regenerate"),
     # As a reply; what it costs to find the conversation is in conversations/tests/test_channel_messages.py.
     "POST /api/v1/channels/<name>/messages",
+    # Who calls is all that is asked of the database.
+    "GET /api/v1/conversations/events",
     *("GET /v1/models", "GET /v1/models/<name>", "POST /v1/chat/completions", "POST /v1/embeddings"),
 }
 BODIES = {
