@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any
+from weakref import WeakSet
 
 import orjson
 from django.conf import settings
@@ -33,6 +36,40 @@ RETRY_MILLISECONDS = 2000
 BEGINNING = f"retry: {RETRY_MILLISECONDS}\n: listening\n\n".encode()
 HEARTBEAT = b": heartbeat\n\n"
 
+_open: WeakSet[Ear] = WeakSet()
+
+
+def end_all() -> None:
+    """At shutdown: end the streams, which would go on for ever; their callers come again."""
+    for ear in list(_open):
+        ear.stop()
+
+
+class Ear:
+    """One listener's wait for what is told, which can be ended from outside."""
+
+    def __init__(self, listening: PubSub) -> None:
+        self.is_stopped = False
+        self._listening = listening
+        self._patience: asyncio.Timeout | None = None
+        _open.add(self)
+
+    async def hear(self, seconds: float) -> dict[str, Any] | None:
+        """What is told within so many seconds. Raises `RedisError`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(None) as self._patience:
+                message: dict[str, Any] | None = await self._listening.get_message(
+                    ignore_subscribe_messages=True, timeout=seconds
+                )
+                return message
+        return None
+
+    def stop(self) -> None:
+        self.is_stopped = True
+        if self._patience is not None and not self._patience.expired():
+            with suppress(RuntimeError):  # it is not waiting, and will see it before it waits again
+                self._patience.reschedule(asyncio.get_running_loop().time())
+
 
 @openai_view("GET", Scope.CONVERSATIONS)
 async def events(request: HttpRequest) -> StreamingHttpResponse:
@@ -54,11 +91,12 @@ async def _events(request: HttpRequest, caller: Caller) -> AsyncIterator[bytes]:
     """
     redis = Redis.from_url(settings.REDIS_URL, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0))
     listening = redis.pubsub()
+    ear = Ear(listening)
     try:
         await listening.subscribe(live.of_user(caller.user_id))
         await listening.get_message(timeout=1)
         yield BEGINNING
-        async for told in _told(request, caller, listening):
+        async for told in _told(request, ear):
             yield told
     except (RedisError, OSError, asyncio.IncompleteReadError):
         yield _error("Live events are not available. Try again.", "api_error", "service_unavailable")
@@ -69,12 +107,11 @@ async def _events(request: HttpRequest, caller: Caller) -> AsyncIterator[bytes]:
         await redis.aclose()
 
 
-async def _told(request: HttpRequest, caller: Caller, listening: PubSub) -> AsyncIterator[bytes]:
+async def _told(request: HttpRequest, ear: Ear) -> AsyncIterator[bytes]:
     """Raises `RedisError`, and `DomainError` once the caller's credential is not good for it any more."""
     checks_at = time.monotonic() + HEARTBEAT_SECONDS
-    while True:
-        wait = max(0.0, checks_at - time.monotonic())
-        message = await listening.get_message(ignore_subscribe_messages=True, timeout=wait)
+    while not ear.is_stopped:
+        message = await ear.hear(max(0.0, checks_at - time.monotonic()))
         if message is not None:
             yield _event(message["data"])
         elif time.monotonic() >= checks_at:

@@ -118,3 +118,7 @@ def test_nobody_listens_with_too_many_streams(alice, monkeypatch):
     monkeypatch.setattr(live_views, "MOST_STREAMS", 0)
     (answer,) = listen(alice)
     assert (answer.status_code, answer.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+
+
+def test_it_ends_at_once_when_the_server_stops(alice):
+    assert listen(alice, do=live_views.end_all) == [live_views.BEGINNING]
