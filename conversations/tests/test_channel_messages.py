@@ -204,3 +204,16 @@ def test_a_warm_turn_costs_no_statement_more_than_a_reply(telegram, alice, djang
         assert sessions.resume(channel="telegram", user_id=caller.user_id, session=session).pk == talk.pk
     with django_assert_num_queries(2):
         sessions.resume(channel="telegram", user_id=caller.user_id, session=session, client_message_id="x")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_idempotency_key_does_too_and_a_refusal_begins_nothing(bring, stub, stream):
+    given = {"headers": {"Idempotency-Key": "k"}, "stream": stream}
+    assert refusal(bring(model="none", **given)) == (404, "model_not_found", None)
+    assert not Conversation.objects.exists()
+
+    first, second = bring(new=True, **given), bring(new=True, **given)
+
+    assert first[1] == second[1]
+    assert b"Welcome!" in first[1]
+    assert (len(stub.requests), Conversation.objects.count(), Message.objects.count()) == (1, 1, 2)
