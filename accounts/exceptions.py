@@ -7,11 +7,13 @@ class DomainError(Exception):
     """A refusal that a caller can understand.
 
     `code` is a stable machine code, `param` the field at fault, `retryable` whether the same call may succeed soon.
+    `text` is what a person is to be told instead of the message, where somebody has chosen words for it.
     """
 
     code = "error"
     message = "The request could not be carried out."
     retryable = False
+    text = ""
 
     def __init__(self, message: str | None = None, *, code: str | None = None, param: str | None = None) -> None:
         super().__init__(message or self.message)

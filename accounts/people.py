@@ -18,6 +18,7 @@ CHANNEL_USER_ID = re.compile(r"[\x21-\x2b\x2d-\x7e]{1,255}")
 # What somebody may write who means a user's id.
 NO_CHANNELS = {"user", "users", "id", "me"}
 HEADER = "X-On-Behalf-Of"
+MOST_USERNAME = 255
 
 
 def named(name: str, *, by: Caller) -> User:
@@ -38,6 +39,14 @@ def named(name: str, *, by: Caller) -> User:
     if user is None:
         raise NotFound("No such user.", code="user_not_found", param=HEADER)
     return user.merged_into or user
+
+
+def note_username(*, channel_type: str, channel_user_id: str, username: str) -> None:
+    """Keep what a person is called on a channel, if it has changed."""
+    theirs = ChannelIdentity.objects.filter(channel_type=channel_type, channel_user_id=channel_user_id)
+    identity = theirs.first()
+    if identity is not None and identity.username != username:
+        theirs.update(username=username)
 
 
 def check_channel(channel_type: str, channel_user_id: str) -> None:

@@ -27,6 +27,7 @@ from config.cors import with_cors
 from config.errors import failure_of
 from config.handlers import Message, Receive, RoadHandler, Scope, Send
 from config.serve import STARTUP_FAILURE
+from conversations import live_views
 from inference import background, exchange, upstream
 from inference.exceptions import BodyTooLarge
 from quotas import used_tokens
@@ -58,6 +59,7 @@ if reason:
     sys.exit(STARTUP_FAILURE)
 
 road_application = RoadHandler()
+stopping.at_once.append(live_views.end_all)
 stopping.before_cut_off.append(exchange.stop_all)
 
 

@@ -65,11 +65,14 @@ class Failure:
     param: str | None = None
     errors: tuple[Mapping[str, str | int | None], ...] = ()
     headers: Mapping[str, str] | None = None
+    text: str = ""
 
     def body(self) -> dict[str, Any]:
         error: dict[str, Any] = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
         if self.errors:
             error["errors"] = list(self.errors)
+        if self.text:
+            error["text"] = self.text
         return {"error": error}
 
     def rpc_body(self) -> dict[str, Any]:
@@ -131,7 +134,7 @@ def failure_of(error: Exception) -> Failure | None:
     if isinstance(error, DomainError):
         status, type_ = next((status, type_) for cls, status, type_ in DOMAIN_ERRORS if isinstance(error, cls))
         errors = error.errors if isinstance(error, ImportRefused) else ()
-        return Failure(status, type_, error.code, str(error), error.param, errors, headers=_headers(error))
+        return Failure(status, type_, error.code, str(error), error.param, errors, _headers(error), error.text)
     if isinstance(error, drf.APIException):
         return _failure_of_drf(error)
     if isinstance(error, RedisError):

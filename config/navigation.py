@@ -29,6 +29,15 @@ def among_templates(request: HttpRequest) -> bool:
     return request.path.startswith(pages) and not request.path.startswith(str(PLAYGROUND))
 
 
+PRESENCE = reverse_lazy("admin:conversations_channelconfig_presence")
+
+
+def among_channels(request: HttpRequest) -> bool:
+    """As among templates: the page of who is there has an item of its own."""
+    pages = reverse("admin:conversations_channelconfig_changelist")
+    return request.path.startswith(pages) and request.path != str(PRESENCE)
+
+
 NAVIGATION: list[dict[str, Any]] = [
     {"items": [{"title": "Dashboard", "icon": "monitoring", "link": reverse_lazy("admin:index")}]},
     {
@@ -79,7 +88,13 @@ NAVIGATION: list[dict[str, Any]] = [
                 "link": PLAYGROUND,
                 "permission": lambda request: request.user.has_perm("prompts.run_prompttemplate"),
             },
-            admin_page("Channels", "hub", "conversations", "channelconfig"),
+            admin_page("Channels", "hub", "conversations", "channelconfig") | {"active": among_channels},
+            {
+                "title": "Presence",
+                "icon": "person_pin_circle",
+                "link": PRESENCE,
+                "permission": lambda request: request.user.has_perm("conversations.view_channelconfig"),
+            },
             admin_page("Saved prompts", "bookmark", "prompts", "savedprompt"),
             admin_page("Collections", "folder", "prompts", "collection"),
             admin_page("Share links", "link", "prompts", "sharelink"),

@@ -149,6 +149,41 @@ def _regenerate() -> Schema:
     return _in_conversation(operation, "regenerate", "id", "message_id")
 
 
+def _channel_message() -> Schema:
+    operation = _operation(
+        "Bring a message from a channel",
+        "One call for a bot: with an API key with the scope `act-as` and X-On-Behalf-Of, such as `telegram:1234`, the "
+        "person is found, or made on first sight; their open conversation on the channel goes on, or one is begun; and "
+        "what they say is answered as a reply is, with `welcome` beside the ids if it is their first. An update that a "
+        "platform delivers again with the same `client_message_id` is answered once. An error may have a `text` beside "
+        "its message, for the bot to show. An API key needs the scope `inference`.",
+        required=["content"],
+        content={"type": "string", "example": "What is a ring?"},
+        client_message_id={"type": "string", "maxLength": 100, "description": "Such as the id of the update."},
+        new={"type": "boolean", "description": "Begin a new conversation."},
+        username={"type": "string", "maxLength": 255, "description": "What the person is called on the channel."},
+        model={"type": "string", "description": "Else the conversation's, the user's or the channel's."},
+        stream={"type": "boolean"},
+    )
+    name = {"name": "name", "in": "path", "required": True, "schema": {"type": "string", "example": "telegram"}}
+    behalf = {"name": HEADER, "in": "header", "description": ON_BEHALF_OF.description, "schema": {"type": "string"}}
+    parameters = [name, behalf, *operation.get("parameters", [])]
+    return operation | {"operationId": "channel_message", "tags": ["channels"], "parameters": parameters}
+
+
+def _live_events() -> Schema:
+    operation = _operation(
+        "Listen to one's conversations",
+        "Server-sent events of what happens in the caller's conversations from now on: `message.created` (`id`, "
+        "`conversation_id`, `role`, `sequence`), `conversation.created`, `conversation.updated` and "
+        "`conversation.deleted` (`conversation_id`). A comment every 15 seconds shows that it is alive; `error` ends "
+        "it. What happens while nobody listens is not told later. An API key needs the scope `conversations` or "
+        "`read`.",
+    )
+    responses = {"200": {"description": "A stream.", "content": {"text/event-stream": {"schema": {"type": "string"}}}}}
+    return operation | {"operationId": "conversation_events", "tags": ["conversations"], "responses": responses}
+
+
 def _in_conversation(operation: Schema, called: str, *ids: str) -> Schema:
     uuid = {"in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
     parameters = [*({"name": name, **uuid} for name in ids), *operation.get("parameters", [])]
@@ -254,6 +289,8 @@ def add_openai_surface(result: Schema, generator: object, request: object, publi
     result["paths"] |= {
         "/api/v1/conversations/{id}/reply": {"post": _reply()},
         "/api/v1/conversations/{id}/messages/{message_id}/regenerate": {"post": _regenerate()},
+        "/api/v1/channels/{name}/messages": {"post": _channel_message()},
+        "/api/v1/conversations/events": {"get": _live_events()},
     }
     return result
 

@@ -22,7 +22,7 @@ from types import FrameType
 
 import uvicorn
 
-from config.stopping import before_cut_off
+from config.stopping import at_once, before_cut_off
 
 # What is open when a stop is asked for may take this long; then it is cut off, and settled.
 GRACEFUL_SECONDS = int(os.environ.get("GRACEFUL_SECONDS", "10"))
@@ -91,6 +91,8 @@ def spawn(own: socket.socket) -> subprocess.Popen[bytes]:
 class RoadServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Before uvicorn cancels what is open, it is ended in a way that callers understand."""
+        for callback in at_once:
+            callback()
         for callback in before_cut_off:
             asyncio.get_running_loop().call_later(max(0.0, GRACEFUL_SECONDS - 1), callback)
         await super().shutdown(sockets)

@@ -71,17 +71,17 @@ def tool_calls_of(response: Any) -> list[Any]:
     return found if isinstance(found, list) else _joined(found) if isinstance(found, str) else []
 
 
-def as_completion(answer: Message) -> dict[str, Any]:
+def as_completion(answer: Message, *, welcome: str = "") -> dict[str, Any]:
     """What is kept of an answer, in the same shape."""
     choice = {"index": 0, "message": Said.of(answer).as_payload(), "finish_reason": "stop"}
-    return _envelope(answer, "chat.completion") | {"choices": [choice]} | _ids_of(answer)
+    return _envelope(answer, "chat.completion") | {"choices": [choice]} | _ids_of(answer) | welcoming(welcome)
 
 
-def as_stream(answer: Message) -> bytes:
+def as_stream(answer: Message, *, welcome: str = "") -> bytes:
     """What is kept of an answer, as a stream of one piece."""
     choice = {"index": 0, "delta": Said.of(answer).as_payload(), "finish_reason": "stop"}
     chunk = _envelope(answer, "chat.completion.chunk") | {"choices": [choice]}
-    return first_event(_ids_of(answer)) + b"data: " + orjson.dumps(chunk) + b"\n\n" + DONE
+    return first_event(_ids_of(answer) | welcoming(welcome)) + b"data: " + orjson.dumps(chunk) + b"\n\n" + DONE
 
 
 def _envelope(answer: Message, kind: str) -> dict[str, Any]:
@@ -95,6 +95,10 @@ def ids(conversation_id: UUID, user_message_id: UUID | None, message_id: UUID) -
         "user_message_id": str(user_message_id),
         "message_id": str(message_id),
     }
+
+
+def welcoming(text: str) -> dict[str, str]:
+    return {"welcome": text} if text else {}
 
 
 def _ids_of(answer: Message) -> dict[str, str]:

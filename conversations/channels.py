@@ -21,13 +21,15 @@ from django.utils import timezone
 
 from accounts import audit
 from accounts.caller import Caller
-from accounts.exceptions import Conflict
+from accounts.exceptions import Conflict, DomainError, TooManyRequests
 from accounts.snapshots import redis_client
-from conversations.exceptions import ChannelOff
+from conversations.exceptions import ChannelNotFound, ChannelOff
 from conversations.models import ChannelConfig
 from conversations.models.channels import DEFAULT_CONTEXT_MESSAGES
+from inference.exceptions import UpstreamError, UpstreamRefused
 from prompts.models.templates import DEFAULT_LABEL
 from quotas import rates
+from quotas.exceptions import QuotaExceeded
 from quotas.rates import Subject
 from quotas.windows import CHANNEL, Rate, rates_by_section
 
@@ -58,6 +60,11 @@ class Channel:
     context_messages: int = DEFAULT_CONTEXT_MESSAGES
     context_tokens: int | None = None
     rates: tuple[Rate, ...] = ()
+    welcome_text: str = ""
+    quota_text: str = ""
+    rate_limit_text: str = ""
+    model_down_text: str = ""
+    off_text: str = ""
 
     @classmethod
     def of(cls, row: ChannelConfig) -> Channel:
@@ -76,6 +83,11 @@ class Channel:
             context_messages=row.context_messages,
             context_tokens=row.context_tokens,
             rates=rates_by_section({CHANNEL: row.rate_limits})[CHANNEL],
+            welcome_text=row.welcome_text,
+            quota_text=row.quota_text,
+            rate_limit_text=row.rate_limit_text,
+            model_down_text=row.model_down_text,
+            off_text=row.off_text,
         )
 
     @property
@@ -112,6 +124,32 @@ def channel(name: str) -> Channel:
 
 def is_known(name: str) -> bool:
     return name in _channels()
+
+
+def known(name: str) -> Channel:
+    """Raises `ChannelNotFound` for a channel that nobody has configured."""
+    found = _channels().get(name)
+    if found is None:
+        raise ChannelNotFound
+    return found
+
+
+def names() -> list[str]:
+    return sorted(_channels())
+
+
+def text_for(name: str, error: DomainError) -> str:
+    """What the channel has its bots say to people about an error; empty if it says nothing of its own."""
+    told = channel(name)
+    if isinstance(error, UpstreamRefused):
+        return ""
+    texts: tuple[tuple[type[DomainError], str], ...] = (
+        (QuotaExceeded, told.quota_text),
+        (TooManyRequests, told.rate_limit_text),
+        (ChannelOff, told.off_text),
+        (UpstreamError, told.model_down_text),
+    )
+    return next((text for kind, text in texts if isinstance(error, kind)), "")
 
 
 def switch(*, config: ChannelConfig, is_active: bool, by: Caller) -> None:

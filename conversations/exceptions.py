@@ -23,6 +23,11 @@ class ReplyInProgress(Conflict):
     retryable = True
 
 
+class ChannelNotFound(NotFound):
+    code = "channel_not_found"
+    message = "There is no such channel."
+
+
 class ChannelOff(NotAllowed):
     code = "channel_off"
 

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from accounts.caller import Caller
 from accounts.exceptions import InvalidInput
-from conversations import channels, context, threads
+from conversations import channels, context, live, threads
 from conversations.exceptions import ConversationNotFound
 from conversations.models import Conversation
 
@@ -26,7 +26,9 @@ def begin(*, by: Caller, channel: str = "", **fields: Any) -> Conversation:
         raise InvalidInput("There is no such channel.", param="channel", code="unknown_channel")
     channel = channel or by.channel
     channels.channel(channel).check()
-    return Conversation.objects.create(user_id=by.user_id, channel=channel, **fields)
+    begun = Conversation.objects.create(user_id=by.user_id, channel=channel, **fields)
+    live.tell(begun.user_id, live.CREATED, conversation_id=begun.pk)
+    return begun
 
 
 def change(*, conversation: Conversation, **fields: Any) -> Conversation:
@@ -39,6 +41,7 @@ def change(*, conversation: Conversation, **fields: Any) -> Conversation:
     if fields:
         _update(conversation, **fields)
     conversation.refresh_from_db()
+    _tell(conversation)
     return conversation
 
 
@@ -47,6 +50,7 @@ def archive(*, conversation: Conversation, is_archived: bool) -> Conversation:
     if conversation.is_active == is_archived:
         conversation.is_active, conversation.archived_at = not is_archived, timezone.now() if is_archived else None
         _update(conversation, is_active=conversation.is_active, archived_at=conversation.archived_at)
+        _tell(conversation)
     return conversation
 
 
@@ -54,6 +58,7 @@ def pin(*, conversation: Conversation, is_pinned: bool) -> Conversation:
     if (conversation.pinned_at is not None) != is_pinned:
         conversation.pinned_at = timezone.now() if is_pinned else None
         _update(conversation, pinned_at=conversation.pinned_at)
+        _tell(conversation)
     return conversation
 
 
@@ -61,6 +66,7 @@ def delete(*, conversation: Conversation) -> None:
     """Out of sight at once; it can be restored for CONVERSATION_PURGE_DAYS."""
     _update(conversation, deleted_at=timezone.now())
     transaction.on_commit(partial(context.forget, [conversation.pk]), robust=True)
+    _tell(conversation, live.DELETED)
 
 
 def restore(*, conversation: Conversation) -> Conversation:
@@ -68,7 +74,12 @@ def restore(*, conversation: Conversation) -> Conversation:
     if not Conversation.objects.filter(pk=conversation.pk).exclude(deleted_at=None).update(deleted_at=None):
         raise ConversationNotFound
     conversation.deleted_at = None
+    _tell(conversation, live.CREATED)
     return conversation
+
+
+def _tell(conversation: Conversation, event: str = live.UPDATED) -> None:
+    live.tell(conversation.user_id, event, conversation_id=conversation.pk)
 
 
 def _update(conversation: Conversation, **fields: Any) -> None:

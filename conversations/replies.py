@@ -78,10 +78,13 @@ class Reply:
     answer_id: UUID
     beside: Message | None = None
     head: UUID | None = None
+    welcome: str = ""
 
     @property
     def ids(self) -> dict[str, str]:
-        return answers.ids(self.message.conversation_id, self.message.pk, self.answer_id)
+        """What the messages are called; and how a bot welcomes whoever has written for the first time."""
+        ids = answers.ids(self.message.conversation_id, self.message.pk, self.answer_id)
+        return ids | answers.welcoming(self.welcome)
 
     def settle(self) -> None:
         """The second commit: money, history and the answer, together."""
@@ -116,8 +119,23 @@ def open_reply(*, caller: Caller, conversation_id: UUID, body: dict[str, Any], c
     `ConversationNotFound`, `ChannelOff`, `RateLimitExceeded`, `ClientMessageReused`, `RepliedBefore`,
     `ReplyInProgress`, and what `inference.services.open_call` raises; then nothing has been written.
     """
-    content, client_id = _checked(body, claim.key if claim else None)
-    conversation = own_conversation(conversation_id, caller)
+    said = checked(body, claim)
+    return open_in(
+        conversation=own_conversation(conversation_id, caller), caller=caller, said=said, body=body, claim=claim
+    )
+
+
+def open_in(
+    *,
+    conversation: Conversation,
+    caller: Caller,
+    said: tuple[str | None, str],
+    body: dict[str, Any],
+    claim: Claim | None,
+    welcome: str = "",
+) -> Reply:
+    """The first commit of a turn in a conversation that is the caller's. `said` is what `checked` answers."""
+    content, client_id = said
     channel = channels.channel(conversation.channel)
     channel.check()
     known = _unanswered(conversation, client_id, content)
@@ -143,7 +161,7 @@ def open_reply(*, caller: Caller, conversation_id: UUID, body: dict[str, Any], c
         if threads.violates(error, "message_client_message_id_unique"):
             raise ReplyInProgress from None
         raise
-    return _opened(Reply(call, channel, message, uuid7()))
+    return _opened(Reply(call, channel, message, uuid7(), welcome=welcome))
 
 
 def open_regeneration(
@@ -153,7 +171,7 @@ def open_regeneration(
 
     Raises `MessageNotFound`, `InvalidInput` for what is no answer, and what `open_reply` raises besides.
     """
-    _checked(body, None)
+    checked(body, None)
     conversation = own_conversation(conversation_id, caller)
     channel = channels.channel(conversation.channel)
     channel.check()
@@ -208,8 +226,11 @@ def prepare(
     return Prepared(model, messages, len(said) - len(kept), prompt)
 
 
-def _checked(body: dict[str, Any], key: str | None) -> tuple[str | None, str]:
-    """What is said, and the id under which it comes again; looked at by hand: this is the hot path."""
+def checked(body: dict[str, Any], claim: Claim | None) -> tuple[str | None, str]:
+    """What is said, and the id under which it comes again; looked at by hand: this is the hot path.
+
+    Raises `InvalidInput`.
+    """
     content, client_id = body.get("content"), body.get("client_message_id", "")
     if content is not None:
         if not isinstance(content, str):
@@ -221,7 +242,7 @@ def _checked(body: dict[str, Any], key: str | None) -> tuple[str | None, str]:
         raise InvalidInput("`stream` must be true or false.", param="stream", code="invalid_type")
     if not isinstance(body.get("stream_options") or {}, dict):
         raise InvalidInput("`stream_options` must be an object.", param="stream_options", code="invalid_type")
-    return content, client_id or (f"key:{sha256(key.encode()).hexdigest()}" if key else "")
+    return content, client_id or (f"key:{sha256(claim.key.encode()).hexdigest()}" if claim else "")
 
 
 def _unanswered(conversation: Conversation, client_id: str, content: str | None) -> Message | None:

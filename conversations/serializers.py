@@ -77,6 +77,19 @@ class NewMessageSerializer(EditSerializer):
         return attrs
 
 
+class SeenSerializer(serializers.Serializer[Any]):
+    user = serializers.UUIDField(source="user_id")
+    last_seen = serializers.DateTimeField(source="at")
+
+
+class ActiveSerializer(serializers.Serializer[Any]):
+    channel = serializers.CharField()
+    count = serializers.IntegerField(help_text="People who wrote within the last five minutes.")
+    last_seen = serializers.DateTimeField(allow_null=True)
+    is_active = serializers.BooleanField(help_text="Whether the caller is one of them.")
+    people = SeenSerializer(many=True, required=False, help_text="For operators: the latest 200.")
+
+
 class BranchQuerySerializer(serializers.Serializer[Any]):
     branch = serializers.UUIDField(required=False, help_text="The last message of a branch; else the current one.")
     cursor = serializers.UUIDField(required=False, help_text="As `next` has it.")

@@ -14,6 +14,7 @@ from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from accounts.exceptions import InvalidInput
+from conversations import live
 from conversations.exceptions import ClientMessageReused, ConversationNotFound, MessageNotFound
 from conversations.models import Conversation, Message
 
@@ -39,12 +40,13 @@ WITH former AS (
         head_id = CASE WHEN %(moves_head)s THEN %(id)s::uuid ELSE c.head_id END
     FROM former
     WHERE c.id = former.id AND (NOT %(expects_head)s OR former.head_id IS NOT DISTINCT FROM %(head_id)s::uuid)
-    RETURNING c.last_sequence, CASE WHEN %(at_head)s THEN former.head_id ELSE %(parent_id)s::uuid END AS parent_id
+    RETURNING c.user_id, c.last_sequence,
+              CASE WHEN %(at_head)s THEN former.head_id ELSE %(parent_id)s::uuid END AS parent_id
 )
 INSERT INTO conversations_message (sequence, parent_id, {", ".join(GIVEN)})
 SELECT last_sequence, parent_id, {", ".join(f"%({name})s{'::jsonb' if name in JSON_COLUMNS else ''}" for name in GIVEN)}
 FROM place
-RETURNING sequence, parent_id
+RETURNING sequence, parent_id, (SELECT user_id FROM place)
 """  # noqa: S608 - made of names that stand above
 
 # The last one is found in one partition, by the time in its id, and so is each parent.
@@ -100,8 +102,10 @@ def append(
         place = cursor.fetchone()
     if place is None:
         return None
-    message.sequence, message.parent_id = place
+    message.sequence, message.parent_id, user_id = place
     message._state.adding = False
+    said = {"id": message.pk, "role": role, "sequence": message.sequence}
+    live.tell(user_id, live.SAID, conversation_id=conversation_id, **said)
     return message
 
 

@@ -2,18 +2,22 @@ from django.urls import re_path
 
 from accounts.ids import UUID_PATTERN
 from accounts.routers import OptionalSlashRouter
-from conversations import views
+from conversations import channel_views, live_views, views
+from conversations.models.channels import CHANNEL_PATTERN
 
 router = OptionalSlashRouter()
 router.register("conversations", views.ConversationViewSet, basename="conversation")
+router.register("channels", channel_views.ChannelViewSet, basename="channel")
 
 urlpatterns = [
+    re_path("^conversations/events/?$", live_views.events, name="conversation-events"),
     re_path(f"^conversations/(?P<pk>{UUID_PATTERN})/reply/?$", views.reply, name="conversation-reply"),
     re_path(
         f"^conversations/(?P<pk>{UUID_PATTERN})/messages/(?P<message_id>{UUID_PATTERN})/regenerate/?$",
         views.regenerate,
         name="message-regenerate",
     ),
+    re_path(f"^channels/(?P<name>{CHANNEL_PATTERN})/messages/?$", views.channel_message, name="channel-message"),
     *router.urls,
 ]
 

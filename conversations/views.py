@@ -15,10 +15,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.utils.urls import replace_query_param
 
+from accounts.exceptions import DomainError
 from accounts.ids import UUID_PATTERN
+from accounts.people import HEADER
 from accounts.scopes import Scope
 from accounts.views import caller_of, valid
-from conversations import answers, channels, lifecycle, replies, services, threads
+from conversations import answers, channel_messages, channels, lifecycle, replies, services, threads
 from conversations.exceptions import MessageNotFound
 from conversations.filters import ConversationFilter
 from conversations.models import Conversation, Message
@@ -35,6 +37,7 @@ from conversations.serializers import (
     NewMessageSerializer,
 )
 from conversations.services import Turn
+from inference.background import in_thread
 from inference.exchange import begin
 from inference.payloads import estimate_input_tokens, parse_object
 from inference.replies import STREAM_HEADERS
@@ -80,6 +83,25 @@ async def regenerate(request: HttpRequest, pk: str, message_id: str) -> HttpResp
     return await _answered(lambda: _open_reply(request, replies.open_regeneration, **ids))
 
 
+@openai_view("POST", Scope.INFERENCE)
+async def channel_message(request: HttpRequest, name: str) -> HttpResponseBase:
+    """One call for a bot: who says it is found or made, their open conversation goes on, and it is answered."""
+    person = request.headers.get(HEADER, "").strip()
+    try:
+        return await _answered(
+            lambda: _open_reply(request, channel_messages.open_message, person=person, channel_name=name)
+        )
+    except RepliedBefore as before:
+        answer = before.answer
+        welcome = await in_thread(lambda: channel_messages.welcome_again(answer))
+        is_stream = parse_object(request.body).get("stream") is True
+        return _replied_again(answer, is_stream=is_stream, welcome=welcome)
+    except DomainError as error:
+        refusal = error
+        error.text = await in_thread(lambda: channels.text_for(name, refusal))
+        raise
+
+
 async def _answered(open_reply: Callable[[], Reply]) -> HttpResponseBase:
     exchange = await begin(open_reply)
     opened = exchange.opened
@@ -90,18 +112,20 @@ async def _answered(open_reply: Callable[[], Reply]) -> HttpResponseBase:
     return StreamingHttpResponse(exchange, headers=STREAM_HEADERS)
 
 
-def _open_reply(request: HttpRequest, service: Callable[..., Reply], **ids: UUID) -> Reply:
+def _open_reply(request: HttpRequest, service: Callable[..., Reply], **named: UUID | str) -> Reply:
     caller = admitted_caller(request)
     body = parse_object(request.body) if request.body else {}
     with claimed(user_id=caller.user_id, attempt=attempt_of(request, body)) as claim:
-        return service(caller=caller, body=body, claim=claim, **ids)
+        return service(caller=caller, body=body, claim=claim, **named)
 
 
-def _replied_again(answer: Message, *, is_stream: bool) -> HttpResponse:
+def _replied_again(answer: Message, *, is_stream: bool, welcome: str = "") -> HttpResponse:
     """What is kept of an answer, whole, as if it came now."""
     if is_stream:
-        return HttpResponse(answers.as_stream(answer), headers={**STREAM_HEADERS, REPLAYED: "true"})
-    return HttpResponse(orjson.dumps(answers.as_completion(answer)), headers={**JSON_HEADERS, REPLAYED: "true"})
+        return HttpResponse(answers.as_stream(answer, welcome=welcome), headers={**STREAM_HEADERS, REPLAYED: "true"})
+    return HttpResponse(
+        orjson.dumps(answers.as_completion(answer, welcome=welcome)), headers={**JSON_HEADERS, REPLAYED: "true"}
+    )
 
 
 class ConversationViewSet(mixins.RetrieveModelMixin, mixins.ListModelMixin, viewsets.GenericViewSet[Conversation]):

@@ -147,6 +147,7 @@ MATRIX = """
 
     GET    /api/v1/conversations                            401    200    200    403    200    200    200
     POST   /api/v1/conversations                            401    201    201    403    201    201    201
+    GET    /api/v1/conversations/events                     401    200    200    403    200    200    200
     GET    /api/v1/conversations/<pk>                       401    404    200    403    404    404    404
     PUT    /api/v1/conversations/<pk>                       401    404    200    403    404    404    404
     PATCH  /api/v1/conversations/<pk>                       401    404    200    403    404    404    404
@@ -163,6 +164,8 @@ MATRIX = """
     POST   /api/v1/conversations/<pk>/pin                   401    404    200    403    404    404    404
     POST   /api/v1/conversations/<pk>/unpin                 401    404    200    403    404    404    404
     POST   /api/v1/conversations/<pk>/restore               401    404    200    403    404    404    404
+    POST   /api/v1/channels/<name>/messages                 401    404    404    403    404    404    404
+    GET    /api/v1/channels/<name>/active                   401    200    200    403    200    200    200
 
     GET    /api/v1/analytics/daily-stats                    401    403    403    403    200    403    200
     GET    /api/v1/analytics/technique-effectiveness        401    403    403    403    200    403    200
@@ -215,6 +218,7 @@ BODIES = {
     "POST /api/v1/prompts/history/<pk>/feedback": lambda: {"rating": 4},
     "POST /api/v1/conversations/<pk>/reply": lambda: {"content": "Hello", "model": "none"},
     "POST /api/v1/conversations/<pk>/messages": lambda: {"content": "Hello"},
+    "POST /api/v1/channels/<name>/messages": lambda: {"content": "Hello", "model": "none"},
     "PATCH /api/v1/conversations/<pk>/messages/<message_id>": lambda: {"content": "Hello again"},
     "POST /api/v1/prompts/classify": lambda: {"text": "Translate this sentence into French"},
     "POST /api/v1/prompts/suggestions": lambda: {"text": "Translate this sentence into French"},
@@ -230,6 +234,7 @@ THREADED = {
     *("/api/v1/prompts/search", "/api/v1/prompts/suggestions"),
     "/api/v1/conversations/<pk>/reply",
     "/api/v1/conversations/<pk>/messages/<message_id>/regenerate",
+    *("/api/v1/channels/<name>/messages", "/api/v1/conversations/events"),
 }
 
 
@@ -246,6 +251,10 @@ ROWS = list(rows())
 SCOPES = {path: view.scope for path, view in api_views()}
 
 
+# Things that are nobody's.
+NAMED = {"/v1/plans/": "free", "/v1/channels/": "telegram"}
+
+
 def thing_of(user, path):
     """What the parameter of a path stands for, and is the user's."""
     if "/api-keys/" in path:
@@ -254,10 +263,11 @@ def thing_of(user, path):
     if "/sessions/" in path:
         tokens.sign_in(user=user, ip=None, user_agent="")
         return Session.objects.get(user=user).pk
+    named = next((name for part, name in NAMED.items() if part in path), None)
+    if named is not None:
+        return named
     if "/channels/" in path:
         return ChannelIdentity.objects.create(user=user, channel_type="discord", channel_user_id="1").pk
-    if "/plans/" in path:
-        return "free"
     if "/reservations/" in path:
         amounts = {Meter("llm", "requests"): 1}
         return quotas.reserve(user_id=user.pk, amounts=amounts, seconds=60, by_client=True).id

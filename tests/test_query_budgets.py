@@ -128,6 +128,8 @@ BUDGET = {
     "POST /api/v1/conversations/<pk>/messages": 2,
     "GET /api/v1/conversations/<pk>/messages/<message_id>": 2,
     "PATCH /api/v1/conversations/<pk>/messages/<message_id>": 3,
+    # Redis knows.
+    "GET /api/v1/channels/<name>/active": 0,
     "GET /api/v1/analytics/daily-stats": 1,
     "GET /api/v1/analytics/technique-effectiveness": 1,
     "GET /api/v1/users/me/usage": 1,
@@ -157,6 +159,10 @@ ELSEWHERE = {
     # conversations/tests/test_replies.py.
     "GET /api/v1/conversations/<pk>/context",
     *("POST /api/v1/conversations/<pk>/reply", "POST /api/v1/conversations/<pk>/messages/<message_id>/regenerate"),
+    # As a reply; what it costs to find the conversation is in conversations/tests/test_channel_messages.py.
+    "POST /api/v1/channels/<name>/messages",
+    # Who calls is all that is asked of the database.
+    "GET /api/v1/conversations/events",
     *("GET /v1/models", "GET /v1/models/<name>", "POST /v1/chat/completions", "POST /v1/embeddings"),
 }
 BODIES = {
@@ -253,6 +259,8 @@ THINGS = {
 def address_of(path, user):
     if "<slug>" in path:
         return path.replace("<slug>", "free")
+    if "/v1/channels/" in path:
+        return path.replace("<name>", "telegram")
     if "/techniques/" in path:
         return path.replace("<name>", "few_shot")
     if "<name>" in path:

@@ -22,6 +22,7 @@ from accounts.exceptions import (
 )
 from config.errors import UNAVAILABLE, failure_of
 from conversations.exceptions import (
+    ChannelNotFound,
     ChannelOff,
     ClientMessageReused,
     ConversationNotFound,
@@ -85,6 +86,7 @@ ANSWERS = [
     (MessageNotFound(), 404, "not_found_error", "message_not_found"),
     (ClientMessageReused(), 409, "conflict_error", "client_message_id_reused"),
     (ReplyInProgress(), 409, "conflict_error", "reply_in_progress"),
+    (ChannelNotFound(), 404, "not_found_error", "channel_not_found"),
     (ChannelOff("discord"), 403, "permission_error", "channel_off"),
     (TemplateNotFound(), 404, "not_found_error", "template_not_found"),
     (PromptNotFound(), 404, "not_found_error", "prompt_not_found"),

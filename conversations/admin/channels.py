@@ -15,10 +15,10 @@ from unfold.decorators import action, display
 from unfold.forms import BaseDialogForm
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminSelectWidget, UnfoldBooleanSwitchWidget
 
-from accounts.admin.base import AuditedAdmin
 from accounts.admin.display import EMPTY, label
 from accounts.exceptions import DomainError
 from conversations import channels
+from conversations.admin.presence import PresenceAdmin
 from conversations.models import ChannelConfig
 from prompts.rendering import render
 
@@ -34,7 +34,7 @@ SETTINGS = (
         "max_tokens",
     ),
     *("context_messages", "context_tokens", "rate_limits", "welcome_text", "quota_text", "rate_limit_text"),
-    "model_down_text",
+    *("model_down_text", "off_text"),
 )
 
 
@@ -87,7 +87,7 @@ class SwitchDialog(BaseDialogForm):
 
 
 @admin.register(ChannelConfig)
-class ChannelConfigAdmin(AuditedAdmin):
+class ChannelConfigAdmin(PresenceAdmin):
     form = ChannelForm
     purpose = (
         "How conversations are led on each channel: which model answers, what it is told first, how much of the past "
@@ -108,7 +108,7 @@ class ChannelConfigAdmin(AuditedAdmin):
         ("How it answers", {"fields": (("temperature", "top_p", "max_tokens"),)}),
         ("How much of the past it gets", {"fields": (("context_messages", "context_tokens"),)}),
         ("Limits", {"fields": ("rate_limits",)}),
-        ("What bots say", {"fields": ("welcome_text", "quota_text", "rate_limit_text", "model_down_text")}),
+        ("What bots say", {"fields": ("welcome_text", "quota_text", "rate_limit_text", "model_down_text", "off_text")}),
         ("Credentials", {"fields": (("has_credentials", "remove_credentials"), "new_credentials")}),
         ("Record", {"fields": (("created_at", "updated_at"), "row_id"), "classes": ("collapse",)}),
     )

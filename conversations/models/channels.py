@@ -85,6 +85,7 @@ class ChannelConfig(models.Model):
     quota_text = models.TextField(blank=True, help_text="Where a quota is exhausted.")
     rate_limit_text = models.TextField(blank=True, help_text="Where somebody writes too fast.")
     model_down_text = models.TextField(blank=True, help_text="Where no model answers.")
+    off_text = models.TextField("text while off", blank=True, help_text="While the channel is switched off.")
     credentials = EncryptedTextField(blank=True, help_text="Of the platform. Kept encrypted and never shown again.")
     is_active = models.BooleanField(default=True, help_text="Off: nothing new is said on this channel.")
     created_at = models.DateTimeField(default=timezone.now, editable=False)

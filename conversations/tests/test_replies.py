@@ -2,24 +2,19 @@
 
 import orjson
 import pytest
-from asgiref.sync import async_to_sync
 from django.db import connection
-from django.test import AsyncClient
-from django.test.client import AsyncClientHandler
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.caller import Caller
-from accounts.tests.credentials import access_token
 from conversations import channels, context, replies, threads
 from conversations.exceptions import ReplyInProgress
 from conversations.models import ChannelConfig, Conversation
+from conversations.tests.calls import post
 from conversations.tests.factories import said
-from inference import background, upstream
-from inference.models import Model, Provider, Request
+from inference.models import Model, Request
 from inference.routes import forget_routes
 from inference.services import Status, Usage
-from inference.stub import StubServer
 from inference.stub.answers import TEXT
 from prompts.tests.factories import a_template
 from quotas.models import Quota
@@ -27,48 +22,12 @@ from quotas.tests.factories import QuotaFactory
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-LOADED = AsyncClientHandler(enforce_csrf_checks=True)
-
-
-@pytest.fixture(scope="module")
-def stub():
-    with StubServer() as server:
-        yield server
-
-
-@pytest.fixture
-def models(transactional_db, stub):
-    del stub.requests[:]
-    provider = Provider.objects.create(name="stub", base_url=stub.base_url)
-    for name in ("instant", "echo", "tools", "die-midstream", "error-500", "garbage"):
-        Model.objects.create(name=name, upstream_name=name, provider=provider, context_window=8192)
-
 
 @pytest.fixture
 def talk(alice, models):
     QuotaFactory(user=alice, unit="requests", limit=1000)
     QuotaFactory(user=alice, unit="tokens", limit=10**9)
     return Conversation.objects.create(user=alice, model_override="instant")
-
-
-def post(user, path, body, **headers):
-    """As over HTTP: the answer, and all of its bytes."""
-    client = AsyncClient()
-    client.handler = LOADED
-
-    async def run():
-        try:
-            headers_ = {"Authorization": f"Bearer {access_token_}", **headers}
-            answer = await client.post(path, body, content_type="application/json", headers=headers_)
-            if answer.streaming:
-                return answer, b"".join([part async for part in answer.streaming_content])
-            return answer, answer.content
-        finally:
-            await background.drain()
-            await upstream.close_session()
-
-    access_token_ = access_token(user)
-    return async_to_sync(run)()
 
 
 @pytest.fixture
