@@ -2,7 +2,7 @@ from django.urls import re_path
 
 from accounts.ids import UUID_PATTERN
 from accounts.routers import OptionalSlashRouter
-from conversations import views
+from conversations import transfer_views, views
 
 router = OptionalSlashRouter()
 router.register("conversations", views.ConversationViewSet, basename="conversation")
@@ -13,6 +13,13 @@ urlpatterns = [
         f"^conversations/(?P<pk>{UUID_PATTERN})/messages/(?P<message_id>{UUID_PATTERN})/regenerate/?$",
         views.regenerate,
         name="message-regenerate",
+    ),
+    re_path("^conversations/export/?$", transfer_views.ExportAllView.as_view(), name="export-conversations"),
+    re_path("^conversations/import/?$", transfer_views.ImportView.as_view(), name="import-conversations"),
+    re_path(
+        f"^conversations/(?P<pk>{UUID_PATTERN})/export/?$",
+        transfer_views.ExportOneView.as_view(),
+        name="export-conversation",
     ),
     *router.urls,
 ]
