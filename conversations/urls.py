@@ -2,7 +2,7 @@ from django.urls import re_path
 
 from accounts.ids import UUID_PATTERN
 from accounts.routers import OptionalSlashRouter
-from conversations import transfer_views, views
+from conversations import search_views, transfer_views, views
 
 router = OptionalSlashRouter()
 router.register("conversations", views.ConversationViewSet, basename="conversation")
@@ -14,6 +14,7 @@ urlpatterns = [
         views.regenerate,
         name="message-regenerate",
     ),
+    re_path("^conversations/search/?$", search_views.SearchView.as_view(), name="search-conversations"),
     re_path("^conversations/export/?$", transfer_views.ExportAllView.as_view(), name="export-conversations"),
     re_path("^conversations/import/?$", transfer_views.ImportView.as_view(), name="import-conversations"),
     re_path(

@@ -163,6 +163,7 @@ MATRIX = """
     POST   /api/v1/conversations/<pk>/pin                   401    404    200    403    404    404    404
     POST   /api/v1/conversations/<pk>/unpin                 401    404    200    403    404    404    404
     GET    /api/v1/conversations/<pk>/export                401    404    200    403    404    404    404
+    GET    /api/v1/conversations/search                     401    400    400    403    400    400    400
     GET    /api/v1/conversations/export                     401    200    200    403    200    200    200
     POST   /api/v1/conversations/import                     401    201    201    403    201    201    201
     POST   /api/v1/conversations/<pk>/restore               401    404    200    403    404    404    404

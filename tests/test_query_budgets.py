@@ -145,6 +145,8 @@ ELSEWHERE = {
     *(f"POST /api/v1/users/me/subscription/{what}" for what in ("change", "cancel", "resume")),
     *(f"POST /api/v1/billing/{what}" for what in ("checkout-session", "portal-session", "webhook")),
     *("DELETE /api/v1/users/me", "GET /api/v1/users/me/export", "GET /api/v1/prompts/saved/export"),
+    # conversations/tests/test_search.py
+    "GET /api/v1/conversations/search",
     *("GET /api/v1/conversations/export", "GET /api/v1/conversations/<pk>/export"),
     *("GET /", "GET /admin", "GET /readyz", "GET /metrics", "GET /api/schema", "GET /api/docs"),
     *("GET /verify-email", "POST /verify-email", "GET /reset-password", "POST /reset-password"),
