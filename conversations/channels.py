@@ -114,6 +114,10 @@ def is_known(name: str) -> bool:
     return name in _channels()
 
 
+def known_channels() -> frozenset[str]:
+    return frozenset(_channels())
+
+
 def switch(*, config: ChannelConfig, is_active: bool, by: Caller) -> None:
     """Switch a channel on or off. `Conflict` if it is so already."""
     with transaction.atomic():

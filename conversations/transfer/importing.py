@@ -47,17 +47,14 @@ def import_conversations(
     """
     # What comes in lies in the month in which it does (docs/decisions/0014).
     partitions.manage()
-    done = Imported()
+    done, known = Imported(), channels.known_channels()
     with transaction.atomic():
-        writer = Writer(user_id, channel)
-        for where, value in values_of(file):
-            talk = _talk_of(where, value, kind)
-            done.conversations, done.messages = done.conversations + 1, done.messages + len(talk.messages)
-            if writer.add(talk):
-                writer.flush()
-                if say is not None:
+        with Writer(user_id, channel) as writer:
+            for where, value in values_of(file):
+                talk = _talk_of(where, value, kind, known)
+                done.conversations, done.messages = done.conversations + 1, done.messages + len(talk.messages)
+                if writer.add(talk) and say is not None:
                     say(done.conversations, done.messages)
-        writer.flush()
         audit.record(
             "conversation.imported",
             by=by,
@@ -70,10 +67,10 @@ def import_conversations(
     return done
 
 
-def _talk_of(where: str, value: object, kind: Format | None) -> Talk:
+def _talk_of(where: str, value: object, kind: Format | None, known: frozenset[str]) -> Talk:
     try:
         talk = talk_of(value, kind)
-        if talk.channel and not channels.is_known(talk.channel):
+        if talk.channel and talk.channel not in known:
             raise InvalidInput("There is no such channel.", param="channel", code="unknown_channel")
     except InvalidInput as error:
         raise InvalidInput(f"{where}: {error}", param=error.param, code=error.code) from None
