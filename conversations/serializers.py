@@ -5,8 +5,7 @@ from typing import Any
 from rest_framework import serializers
 
 from conversations.models import Conversation, Message
-
-MOST_TAGS = 20
+from conversations.models.conversations import MOST_TAGS
 
 
 class ConversationSerializer(serializers.ModelSerializer[Conversation]):

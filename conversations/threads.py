@@ -50,14 +50,17 @@ RETURNING sequence, parent_id, (SELECT user_id FROM place)
 """  # noqa: S608 - made of names that stand above
 
 # The last one is found in one partition, by the time in its id, and so is each parent.
-BRANCH = """
+COLUMNS = ", ".join(f"m.{column.column}" for column in Message._meta.local_concrete_fields)
+BRANCH = f"""
 WITH RECURSIVE branch AS (
-    SELECT m.*, 1 AS place FROM conversations_message m WHERE m.id = %(last)s AND m.conversation_id = %(conversation)s
+    SELECT {COLUMNS}, 1 AS place FROM conversations_message m
+    WHERE m.id = %(last)s AND m.conversation_id = %(conversation)s
   UNION ALL
-    SELECT m.*, b.place + 1 FROM branch b JOIN conversations_message m ON m.id = b.parent_id WHERE b.place < %(most)s
+    SELECT {COLUMNS}, b.place + 1 FROM branch b JOIN conversations_message m ON m.id = b.parent_id
+    WHERE b.place < %(most)s
 )
 SELECT * FROM branch ORDER BY place
-"""
+"""  # noqa: S608 - names of columns
 IS_ON_BRANCH = """
 WITH RECURSIVE branch AS (
     SELECT id, parent_id, sequence FROM conversations_message WHERE id = %(last)s AND conversation_id = %(conversation)s

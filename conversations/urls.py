@@ -2,7 +2,7 @@ from django.urls import re_path
 
 from accounts.ids import UUID_PATTERN
 from accounts.routers import OptionalSlashRouter
-from conversations import channel_views, live_views, views
+from conversations import channel_views, live_views, search_views, transfer_views, views
 from conversations.models.channels import CHANNEL_PATTERN
 
 router = OptionalSlashRouter()
@@ -18,6 +18,14 @@ urlpatterns = [
         name="message-regenerate",
     ),
     re_path(f"^channels/(?P<name>{CHANNEL_PATTERN})/messages/?$", views.channel_message, name="channel-message"),
+    re_path("^conversations/search/?$", search_views.SearchView.as_view(), name="search-conversations"),
+    re_path("^conversations/export/?$", transfer_views.ExportAllView.as_view(), name="export-conversations"),
+    re_path("^conversations/import/?$", transfer_views.ImportView.as_view(), name="import-conversations"),
+    re_path(
+        f"^conversations/(?P<pk>{UUID_PATTERN})/export/?$",
+        transfer_views.ExportOneView.as_view(),
+        name="export-conversation",
+    ),
     *router.urls,
 ]
 

@@ -115,6 +115,7 @@ def addresses(alice):
         ("PUT", f"/api/v1/prompts/templates/{template.name}/labels/staging"),
         ("POST", f"/api/v1/prompts/history/{improved(alice).pk}/feedback"),
         *(("POST", "/api/v1/conversations"), ("PATCH", f"/api/v1/conversations/{conversation.pk}")),
+        ("POST", "/api/v1/conversations/import"),
         ("POST", f"/api/v1/conversations/{conversation.pk}/messages"),
         ("PATCH", f"/api/v1/conversations/{conversation.pk}/messages/{conversation.head_id}"),
     ]

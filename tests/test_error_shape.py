@@ -243,6 +243,9 @@ LISTS = {
         *("intent", "technique", "rating", "thumbs", "used_it", "created_after", "created_before"),
     ],
     "/api/v1/conversations": ["channel", "is_active", "archived", "pinned", "tag", "last_activity_after", "unknown"],
+    "/api/v1/conversations/search?q=hello": [
+        *("q", "mode", "channel", "role", "model", "conversation", "created_after", "created_before"),
+    ],
     "/api/v1/analytics/daily-stats": ["day", "day__gte", "day__lte", "model", "request_type"],
     "/api/v1/analytics/technique-effectiveness": ["intent", "technique"],
 }

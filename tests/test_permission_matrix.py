@@ -163,6 +163,10 @@ MATRIX = """
     POST   /api/v1/conversations/<pk>/unarchive             401    404    200    403    404    404    404
     POST   /api/v1/conversations/<pk>/pin                   401    404    200    403    404    404    404
     POST   /api/v1/conversations/<pk>/unpin                 401    404    200    403    404    404    404
+    GET    /api/v1/conversations/<pk>/export                401    404    200    403    404    404    404
+    GET    /api/v1/conversations/search                     401    400    400    403    400    400    400
+    GET    /api/v1/conversations/export                     401    200    200    403    200    200    200
+    POST   /api/v1/conversations/import                     401    201    201    403    201    201    201
     POST   /api/v1/conversations/<pk>/restore               401    404    200    403    404    404    404
     POST   /api/v1/channels/<name>/messages                 401    404    404    403    404    404    404
     GET    /api/v1/channels/<name>/active                   401    200    200    403    200    200    200
@@ -216,6 +220,7 @@ BODIES = {
     "POST /api/v1/prompts/templates/<name>/render": lambda: {"variables": {"who": "Ada"}},
     "POST /api/v1/prompts/enhance": lambda: {"prompt": "Translate this sentence into French"},
     "POST /api/v1/prompts/history/<pk>/feedback": lambda: {"rating": 4},
+    "POST /api/v1/conversations/import": lambda: {"messages": [{"role": "user", "content": "Hello"}]},
     "POST /api/v1/conversations/<pk>/reply": lambda: {"content": "Hello", "model": "none"},
     "POST /api/v1/conversations/<pk>/messages": lambda: {"content": "Hello"},
     "POST /api/v1/channels/<name>/messages": lambda: {"content": "Hello", "model": "none"},

@@ -125,6 +125,8 @@ BUDGET = {
     # As they are already.
     **{f"POST /api/v1/conversations/<pk>/{what}": 1 for what in ("unarchive", "unpin")},
     "GET /api/v1/conversations/<pk>/messages": 2,
+    # Two of them look after the partitions; it costs the same for some thousand messages.
+    "POST /api/v1/conversations/import": 5,
     "POST /api/v1/conversations/<pk>/messages": 2,
     "GET /api/v1/conversations/<pk>/messages/<message_id>": 2,
     "PATCH /api/v1/conversations/<pk>/messages/<message_id>": 3,
@@ -145,6 +147,9 @@ ELSEWHERE = {
     *(f"POST /api/v1/users/me/subscription/{what}" for what in ("change", "cancel", "resume")),
     *(f"POST /api/v1/billing/{what}" for what in ("checkout-session", "portal-session", "webhook")),
     *("DELETE /api/v1/users/me", "GET /api/v1/users/me/export", "GET /api/v1/prompts/saved/export"),
+    # conversations/tests/test_search.py
+    "GET /api/v1/conversations/search",
+    *("GET /api/v1/conversations/export", "GET /api/v1/conversations/<pk>/export"),
     *("GET /", "GET /admin", "GET /readyz", "GET /metrics", "GET /api/schema", "GET /api/docs"),
     *("GET /verify-email", "POST /verify-email", "GET /reset-password", "POST /reset-password"),
     *("POST /api/v1/users", "POST /api/v1/auth/token", "POST /api/v1/auth/token/refresh"),
@@ -191,6 +196,7 @@ BODIES = {
     "POST /mcp": {"jsonrpc": "2.0", "id": 1, "method": "prompts/list"},
     "POST /api/v1/prompts/history/<pk>/feedback": {"rating": 4},
     "PATCH /api/v1/conversations/<pk>": {"title": "Other"},
+    "POST /api/v1/conversations/import": {"messages": [{"role": "user", "content": "Hello"}]},
     "POST /api/v1/conversations/<pk>/messages": {"content": "Hello"},
     "PATCH /api/v1/conversations/<pk>/messages/<message_id>": {"content": "Hello again"},
 }

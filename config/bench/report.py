@@ -46,6 +46,24 @@ def prompts(result: dict[str, Any]) -> str:
     return "\n".join([*lines, "", *_enhance(result["enhance"]), "", *_search(result["search"])])
 
 
+def conversations(result: dict[str, Any]) -> str:
+    """The table of `bench conversations`."""
+    coming, going = result["import"], result["export"]
+    rows = (
+        ("import, messages a second", result["promised"]["messages_per_second"], coming["messages_per_second"]),
+        ("export, messages a second", None, going["messages_per_second"]),
+        ("memory for an import, MB", None, coming["memory_mb"]),
+    )
+    counts = f"{result['messages']:,} messages in {result['conversations']:,} conversations, {result['megabytes']:g} MB"
+    lines = [_machine(result), "", counts, f"{'':36}{'promised':>10}{'found':>10}"]
+    return "\n".join(
+        [
+            *lines,
+            *(f"{title:36}{'' if most is None else format(most, ','):>10}{found:>10,}" for title, most, found in rows),
+        ]
+    )
+
+
 def _enhance(figures: dict[str, Any]) -> list[str]:
     titles = {"cached": "known prompts", "embedded": "new prompts, embedded"}
     lines = [f"{'enhance without a model call':36}{'promised':>10}{'p50 ms':>10}{'p95 ms':>10}"]

@@ -6,8 +6,8 @@ from config.roles import grant
 class Migration(migrations.Migration):
     dependencies = [
         ("config", "0004_roles"),
-        ("prompts", "0010_descriptions"),
-        ("conversations", "0005_threads"),
+        ("prompts", "0011_experiments"),
+        ("conversations", "0007_channel_off_text"),
     ]
 
     operations = [migrations.RunPython(grant, migrations.RunPython.noop)]

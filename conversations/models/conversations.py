@@ -12,6 +12,8 @@ from django.utils import timezone
 
 from accounts.ids import uuid7
 
+MOST_TAGS = 20
+
 
 class ConversationQuerySet(models.QuerySet["Conversation"]):
     def alive(self) -> ConversationQuerySet:

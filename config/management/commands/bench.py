@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 from django.core.management.base import BaseCommand, CommandParser
 
-from config.bench import installation, metered, prompts, quotas, ratelimit, report
+from config.bench import conversations, installation, metered, prompts, quotas, ratelimit, report
 from config.embedded.preparation import explain_os_error
 from config.embedded.process import StartProblemError
 from config.embedded.supervisor import StopRequestedError
@@ -32,7 +32,9 @@ class Command(BaseCommand):
         intents = benches.add_parser("prompts", help="intents, better prompts and searches, beside the promise")
         path = os.environ.get("CLINC150", prompts.DEFAULT_PATH)
         intents.add_argument("--clinc", type=Path, default=path, help="the data, gzipped JSON (default: %(default)s)")
-        for bench in (one, two, rates, intents):
+        talks = benches.add_parser("conversations", help="importing and exporting, beside the promise")
+        talks.add_argument("--file", type=Path, help="what is imported; else messages are made up")
+        for bench in (one, two, rates, intents, talks):
             bench.add_argument("--json", action="store_true", help="the result as one JSON object")
             bench.add_argument("--quick", action="store_true", help="shorter, and so less exact")
 
@@ -59,6 +61,8 @@ class Command(BaseCommand):
             return ratelimit.run(quick=options["quick"], say=self.say)
         if options["bench"] == "prompts":
             return prompts.run(Path(options["clinc"]), quick=options["quick"], say=self.say)
+        if options["bench"] == "conversations":
+            return conversations.run(options["file"], quick=options["quick"], say=self.say)
         chosen = metered.Options(quick=options["quick"], workers=options["workers"], web=options["web"])
         return metered.run(chosen, self.say)
 

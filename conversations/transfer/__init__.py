@@ -1,0 +1,1 @@
+"""Conversations as files: those that go out, and those that come in."""
