@@ -112,9 +112,9 @@ BUDGET = {
     "GET /api/v1/prompts/techniques/<name>": 1,
     "GET /api/v1/prompts/history": 1,
     "GET /api/v1/prompts/history/<pk>": 1,
-    "DELETE /api/v1/prompts/history/<pk>": 2,
+    "DELETE /api/v1/prompts/history/<pk>": 3,
     # The row is locked and written, and the figures of its techniques are, in one statement for all of them.
-    "POST /api/v1/prompts/history/<pk>/feedback": 3,
+    "POST /api/v1/prompts/history/<pk>/feedback": 5,
     "GET /api/v1/conversations": 1,
     "POST /api/v1/conversations": 1,
     "GET /api/v1/conversations/<pk>": 1,

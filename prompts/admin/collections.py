@@ -8,7 +8,7 @@ from uuid import UUID
 from django.contrib import admin
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import AutocompleteSelectFilter, BooleanRadioFilter
 from unfold.decorators import display
@@ -67,7 +67,8 @@ class CollectionAdmin(HistoryAdmin):
         while above is not None:
             names.insert(0, above.name)
             above = above.parent
-        return link_to(folder.parent, " / ".join(names))
+        path = format_html_join(" / ", "<bdi>{}</bdi>", ((name,) for name in names))
+        return link_to(folder.parent, path)
 
     @display(description="prompts", ordering="prompts_in_it")
     def prompt_count(self, folder: Collection) -> SafeString:
