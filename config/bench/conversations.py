@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate
 from pathlib import Path
 from typing import IO, Any
 
@@ -104,14 +105,14 @@ def made_up(count: int) -> Iterator[dict[str, Any]]:
     """Two people in turn, in words of which few are frequent and many are rare."""
     chance = random.Random(1)  # noqa: S311 - no secret
     words = [_word(chance) for _ in range(VOCABULARY)]
-    weights = [1 / place for place in range(1, VOCABULARY + 1)]
+    weights = list(accumulate(1 / place for place in range(1, VOCABULARY + 1)))
     time = datetime(2020, 1, 1, tzinfo=UTC)
     while count:
         size = min(count, chance.randint(2, MOST_MESSAGES_EACH))
         count, messages = count - size, []
         for number in range(1, size + 1):
             time += timedelta(seconds=chance.randint(1, 90))
-            text = " ".join(chance.choices(words, weights, k=chance.randint(1, MOST_WORDS)))
+            text = " ".join(chance.choices(words, cum_weights=weights, k=chance.randint(1, MOST_WORDS)))
             messages.append(
                 {
                     "sequence": number,
