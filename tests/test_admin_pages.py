@@ -226,7 +226,7 @@ def test_a_longer_list_takes_no_more_queries(operator, model):
 def test_search_and_an_id_find_rows(operator, model):
     row = ROWS[model]()
 
-    for term in ("a", "msk_abc", "nobody@example.com", str(row.pk)):
+    for term in ("nobody@example.com", str(row.pk)):
         assert operator.get(page(model, "changelist"), {"q": term}).status_code == 200
 
     if "-" in str(row.pk):
@@ -234,6 +234,7 @@ def test_search_and_an_id_find_rows(operator, model):
         assert row in found
 
 
+@pytest.mark.drill
 @all_models
 def test_every_filter_filters(operator, model):
     ROWS[model]()
@@ -241,10 +242,10 @@ def test_every_filter_filters(operator, model):
 
     for spec in changelist.filter_specs:
         if isinstance(spec, admin.DateFieldListFilter):
-            queries = [parameters for _title, parameters in spec.links[:2]]
+            queries = [parameters for _title, parameters in spec.links]
         else:
             values = [value for value, _title in getattr(spec, "lookup_choices", [])] or ["1", "2026-01-01"]
-            queries = [{name: value} for name in spec.expected_parameters() for value in values[:2]]
+            queries = [{name: value} for name in spec.expected_parameters() for value in values]
         for query in queries:
             # Django answers a senseless value by a redirect to the list without it.
             assert operator.get(page(model, "changelist"), query).status_code in {200, 302}, query

@@ -58,6 +58,7 @@ def test_an_edit_in_the_admin_reaches_every_process_within_a_second(server, clie
     assert seen(server, token) == {None}
 
 
+@pytest.mark.drill
 def test_both_processes_give_a_user_the_same(server, db):
     FlagFactory(key="split", percentage=50, variants={"a": 1, "b": 2})
     tokens = [access_token(UserFactory()) for _ in range(5)]

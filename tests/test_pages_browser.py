@@ -78,6 +78,7 @@ def test_an_address_is_confirmed(tab, alice):
     assert User.objects.get().is_verified
 
 
+@pytest.mark.drill
 def test_a_password_is_chosen(tab, alice):
     link = recovery.reset_link(email="alice@example.com")
     tab.goto(f"/reset-password?token={link.token}")
