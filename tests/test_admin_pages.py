@@ -222,6 +222,7 @@ def test_a_longer_list_takes_no_more_queries(operator, model):
     assert queries_with(2) == queries_with(12) <= 8
 
 
+@pytest.mark.drill
 @all_models
 def test_search_and_an_id_find_rows(operator, model):
     row = ROWS[model]()
@@ -322,6 +323,7 @@ def test_the_sidebar_shows_what_one_may_open(client, operator):
     assert page(Provider, "changelist") not in client.get("/admin/").content.decode()
 
 
+@pytest.mark.drill
 def test_pages_name_no_other_host(operator):
     for model, make in ROWS.items():
         html = operator.get(page(make())).content.decode() + operator.get(page(model, "changelist")).content.decode()
